@@ -1,0 +1,74 @@
+"""Random crops of an image, tilted, tinted and resized for CLIP in one differentiable operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cutouts:
+    """Where ``N`` crops lie and how each is changed; all on the CPU, as drawn.
+
+    ``theta`` ``[N, 2, 3]`` maps a crop's coordinates to the picture's (both -1..1), ``gain`` and ``shift``
+    ``[N, 3, 1, 1]`` are its tint, ``roughness`` ``[N, 1, 1, 1]`` the deviation of its noise.
+    """
+
+    theta: Tensor
+    gain: Tensor
+    shift: Tensor
+    roughness: Tensor
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, part: slice) -> Cutouts:
+        return Cutouts(self.theta[part], self.gain[part], self.shift[part], self.roughness[part])
+
+
+def draw_cutouts(
+    count: int, least: float, most: float, augment: float, generator: torch.Generator, spread: float = 0.3
+) -> Cutouts:
+    """Draw ``count`` cutouts: sides of N(0.8, ``spread``) of the picture's, clipped to ``least``..``most``.
+
+    Crops lie evenly within the picture (those larger than it, around it). ``augment`` in 0..1 scales tilt, mirroring,
+    tint and noise; at 0 the crops are Big Sleep's.
+    """
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator)
+
+    side = (0.8 + spread * normal()).clamp(least, most)
+    offset = (torch.rand(count, 2, generator=generator) * 2 - 1) * (1 - side).abs()[:, None]
+    tilt = 0.2 * augment * normal()
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5 * augment, -1.0, 1.0)
+    cos, sin = side * tilt.cos(), side * tilt.sin()
+    rows = [
+        torch.stack([cos * mirror, -sin, offset[:, 0]], 1),
+        torch.stack([sin * mirror, cos, offset[:, 1]], 1),
+    ]
+    gain = torch.exp(0.12 * augment * normal(1, 1, 1)) * torch.exp(0.06 * augment * normal(3, 1, 1))
+    shift = 0.05 * augment * normal(1, 1, 1)
+    return Cutouts(torch.stack(rows, 1), gain, shift, 0.05 * augment * torch.rand(count, 1, 1, 1, generator=generator))
+
+
+def cut(image: Tensor, cutouts: Cutouts, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Crops ``[N, 3, size, size]`` of one ``image`` ``[1, 3, H, W]`` in 0..1.
+
+    The crops are sampled as one tall picture, so that the gradient is one image's and not one per cutout. ``generator``
+    draws their noise; without it they have none.
+    """
+    count, device = len(cutouts), image.device
+    grid = F.affine_grid(cutouts.theta.to(device), [count, 3, size, size], align_corners=False)
+    grid = grid.reshape(1, count * size, size, 2)
+    crops = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    crops = crops.view(3, count, size, size).transpose(0, 1)
+    if cutouts.gain.ne(1).any():
+        crops = (crops - 0.5) * cutouts.gain.to(device) + 0.5 + cutouts.shift.to(device)
+    if generator is not None and cutouts.roughness.any():
+        noise = torch.randn(crops.shape, generator=generator) * cutouts.roughness
+        crops = crops + noise.to(device)
+    return crops

@@ -1,0 +1,86 @@
+"""What is optimised: a noise vector and a class vector for each stage of the generator, and their moving average."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def differentiable_topk(logits: Tensor, k: int, temperature: float = 2.0) -> Tensor:
+    """Big Sleep's top-k ``[..., C]``: each chosen class keeps its softmax share among those not chosen before it."""
+    chosen = torch.zeros_like(logits)
+    for _ in range(k):
+        value, index = (logits / temperature).softmax(-1).max(-1, keepdim=True)
+        chosen = chosen.scatter(-1, index, value)
+        logits = logits.scatter(-1, index, float("-inf"))
+    return chosen
+
+
+class Latents(nn.Module):
+    """One dream's parameters: ``noise`` ``[S, Z]`` and class ``logits`` ``[S, C]``, a row per generator stage.
+
+    While ``tied``, all rows are equal and stay so, because :meth:`tie_gradients` gives them one gradient; to release
+    the stages is to stop calling it, and Adam's moments go on.
+    """
+
+    def __init__(self, noise: Tensor, logits: Tensor, classes: str, max_classes: int | None = None) -> None:
+        super().__init__()
+        self.noise = nn.Parameter(noise.clone())
+        self.logits = nn.Parameter(logits.clone())
+        self.classes, self.max_classes = classes, max_classes
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """``(noise [S, Z], class shares [S, C])``."""
+        return self.noise, class_shares(self.logits, self.classes, self.max_classes)
+
+    def tie_gradients(self) -> None:
+        """Give all rows the mean of their gradients."""
+        for parameter in (self.noise, self.logits):
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.mean(0, keepdim=True).expand_as(parameter).contiguous()
+
+
+def class_shares(logits: Tensor, classes: str, max_classes: int | None = None) -> Tensor:
+    """Class logits ``[..., C]`` to shares in 0..1: a sigmoid each, a softmax over all, or the ``max_classes`` best."""
+    if max_classes is not None:
+        return differentiable_topk(logits, max_classes)
+    return logits.sigmoid() if classes == "sigmoid" else logits.softmax(-1)
+
+
+def noise_penalty(noise: Tensor) -> Tensor:
+    """Big Sleep's pull of each row of ``noise`` ``[S, Z]`` to N(0, 1): mean, spread, norm, skewness, kurtosis."""
+    spread = (1 - noise.std(1)).abs().mean()
+    mean = noise.mean(1).abs().mean()
+    norm = 4 * noise.square().mean().clamp_min(1)
+    z = (noise - noise.mean(1, keepdim=True)) / noise.std(1, correction=0, keepdim=True)
+    skewness = z.pow(3).mean(1).abs().mean()
+    kurtosis = (z.pow(4).mean(1) - 3).abs().mean()
+    return spread + mean + norm + skewness + kurtosis
+
+
+def class_penalty(shares: Tensor, classes: str) -> Tensor:
+    """What keeps class shares ``[S, C]`` few: Big Sleep's square of all but the greatest, or a softmax's entropy."""
+    if classes == "sigmoid":
+        rest = shares.square().sum(1) - shares.max(1).values.square()
+        return 2500 * rest.mean() / (shares.shape[1] - 1)
+    return -(shares * shares.clamp_min(1e-12).log()).sum(1).mean()
+
+
+class MovingAverage:
+    """Exponential moving average of a module's parameters, free of the start's bias (Adam's correction)."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module, self.decay, self.weight = module, decay, 0.0
+        self.sums = [torch.zeros_like(parameter) for parameter in module.parameters()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.weight = self.decay * self.weight + 1 - self.decay
+        for total, parameter in zip(self.sums, self.module.parameters(), strict=True):
+            total.lerp_(parameter, 1 - self.decay)
+
+    def values(self) -> list[Tensor]:
+        """The averages, in the order of ``module.parameters()``; the parameters themselves before any update."""
+        if self.weight == 0:
+            return [parameter.detach().clone() for parameter in self.module.parameters()]
+        return [total / self.weight for total in self.sums]

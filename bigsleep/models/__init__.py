@@ -1,0 +1,1 @@
+"""Models: BigGAN generators, CLIP perceptors, and where their weights come from."""

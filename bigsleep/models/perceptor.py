@@ -1,0 +1,195 @@
+"""CLIP (Radford et al. 2021) as the judge of pictures: text features once, image features with their gradient.
+
+Built from any state dict in OpenAI's layout by ``clip.model.build_model``; the image towers' forward passes are ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+with warnings.catch_warnings():
+    # clip-anytorch reads torch's version through pkg_resources, which warns of its own end.
+    warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+    from clip import model as clip_model
+    from clip import tokenize
+
+from bigsleep.errors import BigsleepError
+
+CONTEXT = 77
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def tokens_of(texts: list[str]) -> Tensor:
+    """CLIP's tokens ``[N, 77]``.
+
+    Raises
+    ------
+    BigsleepError
+        If a text needs more than 77 tokens, its start and end included.
+    """
+    for text in texts:
+        # The end token has the greatest number of all.
+        count = int(tokenize(text, context_length=8 * len(text.encode()) + 2).argmax()) + 1
+        if count > CONTEXT:
+            raise BigsleepError(
+                f"a phrase of {count} tokens is too long for CLIP, which reads {CONTEXT}: shorten {text[:40]!r}…, "
+                "or split it with |",
+                usage=True,
+            )
+    return tokenize(texts)
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's ViT, patches cut by a matrix product, with the last block computed for the class token alone."""
+
+    def __init__(self, visual: clip_model.VisionTransformer) -> None:
+        super().__init__()
+        self.patch, self.size = visual.conv1.kernel_size[0], visual.input_resolution
+        # Normalising the pixels is affine, so the first layer can do it: one pass over the crops less.
+        weight = visual.conv1.weight.data.float()
+        self.patch_weight = nn.Parameter((weight / torch.tensor(STD)[:, None, None]).flatten(1))
+        self.patch_bias = nn.Parameter(
+            -(weight * (torch.tensor(MEAN) / torch.tensor(STD))[:, None, None]).sum((1, 2, 3))
+        )
+        self.class_token = nn.Parameter((visual.class_embedding + visual.positional_embedding[0]).data)
+        self.positions = nn.Parameter(visual.positional_embedding.data[1:])
+        self.ln_pre, self.ln_post, self.proj = visual.ln_pre, visual.ln_post, visual.proj
+        self.blocks = visual.transformer.resblocks
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features ``[N, D]`` of ``pixels`` ``[N, 3, size, size]`` in 0..1."""
+        patches = F.unfold(pixels, self.patch, stride=self.patch).transpose(1, 2).to(self.proj.dtype)
+        x = F.linear(patches, self.patch_weight, self.patch_bias) + self.positions
+        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], 1)
+        x = norm(x, self.ln_pre)
+        for block in self.blocks[:-1]:
+            x = x + attention(block.attn, norm(x, block.ln_1), queries=x.shape[1])
+            x = x + mlp(block.mlp, norm(x, block.ln_2))
+        last = self.blocks[-1]
+        x = x[:, :1] + attention(last.attn, norm(x, last.ln_1), queries=1)
+        x = x + mlp(last.mlp, norm(x, last.ln_2))
+        return norm(x[:, 0], self.ln_post) @ self.proj
+
+
+def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
+    """Layer norm in the dtype of ``x``; torch keeps the sums in fp32 within."""
+    return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+
+
+def attention(layer: nn.MultiheadAttention, x: Tensor, queries: int) -> Tensor:
+    """Self-attention of the first ``queries`` tokens over all of ``x`` ``[N, L, W]``: ``[N, queries, W]``."""
+    width, heads = layer.embed_dim, layer.num_heads
+    (wq, wkv), (bq, bkv) = layer.in_proj_weight.split([width, 2 * width]), layer.in_proj_bias.split([width, 2 * width])
+    q = F.linear(x[:, :queries], wq, bq).unflatten(2, (heads, -1)).transpose(1, 2)
+    k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in F.linear(x, wkv, bkv).chunk(2, 2))
+    seen = F.scaled_dot_product_attention(q, k, v)
+    return F.linear(seen.transpose(1, 2).flatten(2), layer.out_proj.weight, layer.out_proj.bias)
+
+
+class QuickGELU(torch.autograd.Function):
+    """x * sigmoid(1.702 x); keeps only ``x`` for the gradient, where autograd would keep three tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(1.702 * x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        gate = torch.sigmoid(1.702 * x)
+        return grad * torch.addcmul(gate, 1.702 * x * gate, 1 - gate)
+
+
+def mlp(layers: Any, x: Tensor) -> Tensor:
+    return layers.c_proj(QuickGELU.apply(layers.c_fc(x)))
+
+
+class ResNet(nn.Module):
+    """CLIP's ModifiedResNet with its batch norms folded into the convolutions."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, visual: clip_model.ModifiedResNet) -> None:
+        super().__init__()
+        self.size = visual.input_resolution
+        for module in visual.modules():
+            for conv, bn in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
+                if isinstance(getattr(module, bn, None), nn.BatchNorm2d):
+                    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, bn)))
+                    setattr(module, bn, nn.Identity())
+        self.visual = visual.to(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(STD)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features ``[N, D]`` of ``pixels`` ``[N, 3, size, size]`` in 0..1."""
+        x = ((pixels - self.mean) / self.std).to(self.visual.conv1.weight.dtype)
+        return self.visual(x.contiguous(memory_format=torch.channels_last))
+
+
+class Perceptor(nn.Module):
+    """CLIP, frozen.
+
+    Attributes
+    ----------
+    name
+        The catalogue's name, or the path it came from.
+    size
+        Side in pixels of the images it sees.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], name: str) -> None:
+        super().__init__()
+        self.name = name
+        try:
+            model = clip_model.build_model({key: value for key, value in state.items()}).float()
+        except (KeyError, RuntimeError, AssertionError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise BigsleepError(f"{name} holds no CLIP in OpenAI's layout ({reason}): get the file again") from error
+        visual = model.visual
+        fast = VisionTransformer if isinstance(visual, clip_model.VisionTransformer) else ResNet
+        self.visual = fast(visual)
+        self.size = self.visual.size
+        del model.visual
+        self.text: clip_model.CLIP | None = model
+        self.requires_grad_(False).eval()
+
+    def lowered(self, dtype: torch.dtype) -> Perceptor:
+        """A copy whose image tower runs in ``dtype``, without a text tower."""
+        other = copy.copy(self)
+        other._modules = {"visual": copy.deepcopy(self.visual).to(dtype), "text": None}
+        return other
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Unit text features ``[N, D]``.
+
+        Raises
+        ------
+        BigsleepError
+            If a text is longer than 77 tokens.
+        """
+        assert self.text is not None, "a lowered perceptor has no text tower"
+        tokens = tokens_of(texts)
+        # Attention is causal: what follows the longest text's end cannot matter.
+        tokens = tokens[:, : int(tokens.argmax(1).max()) + 1].to(self.text.positional_embedding.device)
+        model = self.text
+        with torch.no_grad():
+            x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
+            x = model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1))
+            ends = x[torch.arange(len(x)), tokens.argmax(1)]
+            return F.normalize(ends @ model.text_projection, dim=1)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Unit image features ``[N, D]`` in fp32 of ``pixels`` ``[N, 3, size, size]`` in 0..1, with their gradient."""
+        return F.normalize(self.visual(pixels).float(), dim=1)

@@ -1,0 +1,186 @@
+"""Every option of a dream: its default, its range and its help. The command line, the API and the recipe read it here.
+
+Where a picture goes (folder, file name, overwriting) is no option of the dream; those live in ``cli``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from bigsleep.errors import BigsleepError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    kind: type = str,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    many: bool = False,
+    shown: str | None = None,
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """A dataclass field that knows its range (``least <= value <= most``, ``value > above``) and its help text."""
+    metadata = dict(
+        help=help, kind=kind, least=least, most=most, above=above, choices=choices, many=many, shown=shown, parse=parse
+    )
+    return field(default=default, metadata=metadata)
+
+
+def parse_seconds(text: str) -> float:
+    """``"90"``, ``"90s"``, ``"3m"``, ``"1h30m"`` → seconds.
+
+    Raises
+    ------
+    ValueError
+        If the text is no duration.
+    """
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    if not match or not any(match.groups()):
+        raise ValueError("write it like 90s, 3m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One dream's options. ``None`` means "what the model prefers", or for ``seed`` "draw one".
+
+    Fields are annotated as complete settings hold them (see :meth:`filled`); until then they too may be ``None``.
+
+    Raises
+    ------
+    BigsleepError
+        From the constructor, if a value is out of its range or of the wrong type.
+    """
+
+    steps: int | None = option(None, "Optimisation steps.", kind=int, least=1, most=1_000_000, shown="the model's")
+    time: float | None = option(
+        None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
+        parse=parse_seconds,
+    )  # fmt: skip
+    seed: int | None = option(
+        None, "Seed of all that is random.", kind=int, least=0, most=2**63 - 1, shown="random, and reported"
+    )
+    lr: float = option(None, "Adam's step size for the noise.", kind=float, above=0, most=100, shown="the model's")
+    class_lr: float = option(
+        None, "Adam's step size for the classes.", kind=float, above=0, most=100, shown="the model's"
+    )
+    schedule: str = option(
+        None, "How the step size goes on: constant, or down along a cosine.", choices=("constant", "cosine"),
+        shown="the model's",
+    )  # fmt: skip
+    cutouts: int = option(
+        None, "Random crops that CLIP sees in each step.", kind=int, least=1, most=4096, shown="the model's"
+    )
+    cutout_min: float = option(
+        None, "Least side of a cutout, as a share of the picture's.", kind=float, above=0, most=2, shown="the model's"
+    )
+    cutout_max: float = option(None, "Greatest side of a cutout.", kind=float, above=0, most=2, shown="the model's")
+    augment: float = option(
+        None, "How much cutouts are tilted, mirrored, tinted and roughened.", kind=float, least=0, most=1,
+        shown="the model's",
+    )  # fmt: skip
+    image_size: int = option(
+        None, "Side of the picture in pixels; picks the matching BigGAN.", kind=int, choices=(128, 256, 512),
+        shown="512",
+    )  # fmt: skip
+    truncation: float = option(1.0, "BigGAN's truncation: lower is plainer.", kind=float, above=0, most=1)
+    classes: str = option(
+        None, "How class logits become class shares.", choices=("sigmoid", "softmax"), shown="the model's"
+    )
+    max_classes: int | None = option(
+        None, "Mix at most this many classes (a differentiable top-k).", kind=int, least=1, shown="no limit"
+    )
+    stages: str = option(
+        None, "Latents of the generator's stages: free rows, one row until --release, or one row.",
+        choices=("free", "released", "shared"), shown="the model's",
+    )  # fmt: skip
+    release: float = option(
+        0.4, "Share of the steps after which --stages released frees the rows.", kind=float, least=0, most=1
+    )
+    init: str = option(
+        None, "Start from the classes whose names fit the words, or at random.", choices=("words", "random"),
+        shown="the model's",
+    )  # fmt: skip
+    auditions: int = option(
+        None, "Random starts that are tried; the best one dreams.", kind=int, least=1, most=1024, shown="the model's"
+    )
+    noise_weight: float = option(
+        None, "Weight of the penalties on the noise.", kind=float, least=0, most=1000, shown="the model's"
+    )
+    class_weight: float = option(
+        None, "Weight of the penalty on the classes.", kind=float, least=0, most=1000, shown="the model's"
+    )
+    ema: float = option(
+        None, "Decay of the moving average of the latents that is shown.", kind=float, least=0, most=0.9999,
+        shown="the model's",
+    )  # fmt: skip
+    avoid: tuple[str, ...] = option((), "A phrase to stay away from; may be given again.", many=True)
+    model: str = option(
+        "auto", "Generator: auto, emoji, biggan-deep-128, -256, -512, or a file or folder of one.", shown="auto"
+    )
+    clip: str | None = option(
+        None, "CLIP: one of OpenAI's nine names, emoji, or a file.", shown="what goes with --model"
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    precision: str = option("auto", "Arithmetic of the steps.", choices=("auto", "fp32", "bf16", "fp16"))
+    save_every: int = option(None, "Steps between snapshots.", kind=int, least=1, most=1_000_000, shown="the model's")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, checked(item.name, getattr(self, item.name), item.metadata))
+        if self.steps is not None and self.time is not None:
+            raise BigsleepError("--steps and --time exclude each other: give one of them", usage=True)
+        if self.cutout_min is not None and self.cutout_max is not None and self.cutout_min > self.cutout_max:
+            raise BigsleepError("--cutout-min is greater than --cutout-max: swap them", usage=True)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """Settings of named ``options``; an unknown name is a :class:`BigsleepError`, not a ``TypeError``."""
+        known = {item.name for item in fields(cls)}
+        for name in options:
+            if name not in known:
+                raise BigsleepError(f"unknown option {name!r}: known are {', '.join(sorted(known))}", usage=True)
+        return cls(**options)
+
+    def filled(self, preferences: Mapping[str, Any]) -> Settings:
+        """These settings with each ``None`` replaced by the ``preferences`` of a model, where it has one.
+
+        A time budget stands instead of the preferred steps.
+        """
+        missing = {name: value for name, value in preferences.items() if getattr(self, name) is None}
+        if self.time is not None:
+            missing.pop("steps", None)
+        return replace(self, **missing)
+
+
+def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
+    """``value`` as its option's type, or a :class:`BigsleepError` that names the option and its range."""
+    flag = "--" + name.replace("_", "-")
+    if rules["many"]:
+        return (value,) if isinstance(value, str) else tuple(value)
+    if value is None:
+        return None
+    kind = rules["kind"]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise BigsleepError(f"{flag} takes {'text' if kind is str else 'a number'}, not {value!r}", usage=True)
+    if kind is float:
+        value = float(value)
+    if rules["choices"] and value not in rules["choices"]:
+        raise BigsleepError(f"{flag} is {value}: choose {', '.join(map(str, rules['choices']))}", usage=True)
+    # Written so that NaN fails too.
+    least, most, above = rules["least"], rules["most"], rules["above"]
+    if least is not None and not value >= least:
+        raise BigsleepError(f"{flag} is {value}: it must be at least {least}", usage=True)
+    if above is not None and not value > above:
+        raise BigsleepError(f"{flag} is {value}: it must be more than {above}", usage=True)
+    if not (most is None or value <= most) or value == float("inf"):
+        raise BigsleepError(f"{flag} is {value}: it must be at most {most or 'finite'}", usage=True)
+    return value

@@ -1,0 +1,1 @@
+"""Tests, one file per room; `python -m pytest -m "not slow"` is the fast suite."""

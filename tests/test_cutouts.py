@@ -1,0 +1,58 @@
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigsleep.cutouts import cut, draw_cutouts
+
+
+def drawn(count=40, least=0.5, most=0.95, augment=0.0, seed=0):
+    return draw_cutouts(count, least, most, augment, torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(0, 10_000))
+def test_plain_cutouts_lie_within_the_picture_and_the_asked_sizes(seed):
+    theta = drawn(seed=seed).theta
+    side = theta[:, 0, 0]
+    assert (side >= 0.5).all() and (side <= 0.95).all()
+    assert (theta[:, :, 2].abs() + side[:, None] <= 1 + 1e-6).all()
+
+
+def test_sizes_are_big_sleeps_clipped_normal():
+    side = drawn(20_000).theta[:, 0, 0]
+    assert abs((side == 0.5).float().mean() - 0.159) < 0.01  # P(N(0.8, 0.3) < 0.5)
+    assert abs((side == 0.95).float().mean() - 0.309) < 0.01
+
+
+def test_a_cutout_is_the_crop_that_slicing_and_resizing_gives():
+    image = torch.rand(1, 3, 64, 64)
+    cutouts = drawn(1)
+    # the middle half: pixels 16 to 48, at their own size
+    cutouts.theta.copy_(torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]]]))
+    torch.testing.assert_close(cut(image, cutouts, 32), image[:, :, 16:48, 16:48])
+    enlarged = F.interpolate(image[:, :, 16:48, 16:48], size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(cut(image, cutouts, 64)[..., 2:-2, 2:-2], enlarged[..., 2:-2, 2:-2])
+
+
+def test_each_cutout_has_its_own_gradient_in_the_image():
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    whole = cut(image, drawn(6), 16)
+    parts = torch.cat([cut(image, drawn(6)[i : i + 2], 16) for i in (0, 2, 4)])
+    torch.testing.assert_close(whole, parts)
+    weight = torch.randn_like(whole)
+    one = torch.autograd.grad((whole * weight).sum(), image)[0]
+    sum_of_parts = torch.autograd.grad((parts * weight).sum(), image)[0]
+    torch.testing.assert_close(one, sum_of_parts)
+
+
+def test_the_same_seed_cuts_the_same():
+    image = torch.rand(1, 3, 32, 32)
+    pictures = [cut(image, drawn(augment=1.0, seed=3), 16, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*pictures)
+
+
+def test_augmented_cutouts_are_tilted_mirrored_and_tinted():
+    plain, augmented = drawn(200), drawn(200, augment=1.0)
+    assert (plain.theta[:, 0, 1] == 0).all() and (plain.gain == 1).all()
+    assert (augmented.theta[:, 0, 1] != 0).all() and (augmented.theta[:, 0, 0] < 0).any()
+    assert augmented.gain.std() > 0.05

@@ -1,0 +1,107 @@
+"""The folded BigGAN against pytorch_pretrained_biggan's own, on random weights in the published layout."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigsleep.errors import BigsleepError
+from bigsleep.models.generator import Generator, statistics_at
+from tests.conftest import biggan_config, random_biggan
+
+CONFIG = biggan_config(128, channel_width=16, num_classes=20)
+
+
+@pytest.fixture(scope="module")
+def library():
+    return random_biggan(CONFIG)
+
+
+def equal_rows(config, stages, seed=0):
+    """Noise and class shares ``[1, S, ...]``, the same for each stage, and the library's single ones."""
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, config.z_dim, generator=random)
+    classes = torch.rand(1, config.num_classes, generator=random) / config.num_classes
+    return noise[:, None].expand(-1, stages, -1), classes[:, None].expand(-1, stages, -1), noise, classes
+
+
+@pytest.mark.parametrize("truncation", [0.02, 0.3, 0.5, 1.0])
+def test_with_equal_rows_its_pictures_are_the_librarys(library, truncation):
+    generator = Generator(CONFIG, library.state_dict(), truncation)
+    rows, class_rows, noise, classes = equal_rows(CONFIG, generator.stages)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            generator(rows, class_rows), library(noise, classes, truncation), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_its_gradient_is_the_librarys(library):
+    generator = Generator(CONFIG, library.state_dict())
+    _, _, noise, classes = equal_rows(CONFIG, generator.stages)
+    noise.requires_grad_()
+    weight = torch.randn(1, 3, 128, 128)
+    ours = generator(noise[:, None].expand(-1, generator.stages, -1), classes[:, None].expand(-1, generator.stages, -1))
+    (gradient,) = torch.autograd.grad((ours * weight).sum(), noise)
+    (expected,) = torch.autograd.grad((library(noise, classes, 1.0) * weight).sum(), noise)
+    assert torch.cosine_similarity(gradient, expected).item() > 0.9999
+
+
+def test_each_stage_listens_to_its_own_row(library):
+    generator = Generator(CONFIG, library.state_dict())
+    rows, classes, _, _ = equal_rows(CONFIG, generator.stages)
+    with torch.no_grad():
+        before = generator(rows, classes)
+        for stage in range(generator.stages):
+            changed = rows.clone()
+            changed[:, stage] += 1
+            assert (generator(changed, classes) - before).abs().max() > 1e-4, stage
+
+
+def test_a_batch_is_its_pictures_side_by_side(library):
+    generator = Generator(CONFIG, library.state_dict())
+    noise = torch.randn(3, generator.stages, 128)
+    classes = torch.rand(3, generator.stages, 20) / 20
+    with torch.no_grad():
+        together = generator(noise, classes)
+        alone = torch.cat([generator(noise[i : i + 1], classes[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_bf16_points_the_same_way(library):
+    generator = Generator(CONFIG, library.state_dict())
+    noise = torch.randn(1, generator.stages, 128, requires_grad=True)
+    classes = torch.rand(1, generator.stages, 20) / 20
+    # CLIP asks for coarse changes, not for white noise.
+    weight = torch.nn.functional.interpolate(torch.randn(1, 3, 8, 8), size=(128, 128), mode="bicubic")
+    full, low = (
+        torch.autograd.grad((g(noise, classes) * weight).sum(), noise)[0].flatten()
+        for g in (generator, generator.lowered(torch.bfloat16))
+    )
+    assert torch.cosine_similarity(full, low, dim=0).item() > 0.99
+
+
+@settings(max_examples=50)
+@given(st.floats(0.001, 1.0))
+def test_statistics_between_two_truncations_lie_between_theirs(truncation):
+    rows = torch.arange(51.0)[:, None]  # row i holds i, so that the right answer is 50 t
+    torch.testing.assert_close(statistics_at(rows, truncation).item(), 50 * truncation, atol=1e-4, rtol=1e-4)
+
+
+def test_at_a_grid_point_no_neighbour_leaks_in():
+    rows = torch.full((51, 1), float("nan"))
+    rows[15] = 7.0
+    assert statistics_at(rows, 0.3).item() == 7.0
+
+
+def test_nothing_of_it_is_trained(library):
+    assert not any(parameter.requires_grad for parameter in Generator(CONFIG, library.state_dict()).parameters())
+
+
+def test_a_checkpoint_that_lacks_a_tensor_or_has_it_in_another_shape_is_refused(library):
+    state = dict(library.state_dict())
+    wrong = state | {"generator.conv_to_rgb.bias": torch.zeros(5)}
+    with pytest.raises(BigsleepError, match=r"conv_to_rgb\.bias is \(5,\)"):
+        Generator(CONFIG, wrong)
+    del state["generator.gen_z.bias"]
+    with pytest.raises(BigsleepError, match=r"lacks generator\.gen_z\.bias"):
+        Generator(CONFIG, state)

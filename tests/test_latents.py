@@ -1,0 +1,90 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigsleep.latents import (
+    Latents,
+    MovingAverage,
+    class_penalty,
+    class_shares,
+    differentiable_topk,
+    noise_penalty,
+)  # fmt: skip
+
+
+def big_sleep_noise_loss(noise):
+    """The regulariser of Big Sleep's published code, row by row."""
+    loss = (1 - noise.std(dim=1)).abs().mean() + noise.mean(dim=1).abs().mean()
+    loss = loss + 4 * max(noise.square().mean().item(), 1.0)
+    for row in noise:
+        centred = row - row.mean()
+        z = centred / centred.square().mean().sqrt()
+        loss = loss + ((z**4).mean() - 3).abs() / len(noise) + (z**3).mean().abs() / len(noise)
+    return loss
+
+
+@given(st.integers(0, 10_000), st.floats(0.2, 3))
+def test_the_noise_penalty_is_big_sleeps(seed, spread):
+    noise = torch.randn(15, 128, generator=torch.Generator().manual_seed(seed)) * spread
+    torch.testing.assert_close(noise_penalty(noise), big_sleep_noise_loss(noise), rtol=1e-5, atol=1e-5)
+
+
+def test_the_class_penalty_of_a_sigmoid_is_big_sleeps():
+    shares = torch.rand(15, 1000)
+    smallest = shares.topk(999, largest=False, dim=1).values
+    torch.testing.assert_close(class_penalty(shares, "sigmoid"), ((50 * smallest) ** 2).mean())
+
+
+def test_the_class_penalty_of_a_softmax_is_least_for_one_class():
+    one, many = torch.eye(10)[:1], torch.full((1, 10), 0.1)
+    assert class_penalty(one, "softmax") < 1e-6 < class_penalty(many, "softmax")
+
+
+@given(st.integers(1, 5), st.integers(0, 1000))
+def test_top_k_keeps_k_classes_and_a_gradient(k, seed):
+    logits = torch.randn(3, 20, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    shares = differentiable_topk(logits, k)
+    assert (shares > 0).sum(1).tolist() == [k] * 3
+    assert (shares.detach().argmax(1) == logits.argmax(1)).all() or k > 1
+    shares.sum().backward()
+    assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("classes", ["sigmoid", "softmax"])
+def test_shares_lie_within_0_and_1(classes):
+    shares = class_shares(5 * torch.randn(4, 30), classes)
+    assert shares.min() >= 0 and shares.max() <= 1
+    if classes == "softmax":
+        torch.testing.assert_close(shares.sum(1), torch.ones(4))
+
+
+def test_tied_rows_stay_equal_and_part_when_released():
+    latents = Latents(torch.randn(1, 8).expand(4, 8), torch.randn(1, 5).expand(4, 5), "softmax")
+    adam = torch.optim.Adam(latents.parameters(), 0.1)
+    weights = torch.randn(4, 8)
+
+    def step(tied):
+        adam.zero_grad()
+        noise, shares = latents()
+        ((noise * weights).sum() + (shares * weights[:, :5]).sum()).backward()
+        if tied:
+            latents.tie_gradients()
+        adam.step()
+
+    for _ in range(3):
+        step(tied=True)
+    assert (latents.noise == latents.noise[0]).all() and (latents.logits == latents.logits[0]).all()
+    step(tied=False)
+    assert not (latents.noise == latents.noise[0]).all()
+
+
+def test_the_moving_average_starts_without_a_bias_and_follows():
+    module = torch.nn.Linear(1, 1, bias=False)
+    average = MovingAverage(module, 0.9)
+    torch.testing.assert_close(average.values()[0], module.weight.detach())
+    for value in (1.0, 2.0):
+        module.weight.data.fill_(value)
+        average.update()
+    # weights 0.9 and 1, over their sum
+    torch.testing.assert_close(average.values()[0].item(), (0.9 * 1 + 2) / 1.9)
