@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_pretrained_biggan import file_utils
+from pytorch_pretrained_biggan import file_utils, model
 from safetensors.torch import save_file
 
 from bigsleep.errors import BigsleepError
@@ -34,8 +34,8 @@ def published(server, monkeypatch):
     """A loopback host that publishes a small BigGAN as biggan-deep-128."""
     host, folder = server
     put_biggan(folder)
-    monkeypatch.setitem(catalogue.PRETRAINED_MODEL_ARCHIVE_MAP, "biggan-deep-128", f"{host.url}/pytorch_model.bin")
-    monkeypatch.setitem(catalogue.PRETRAINED_CONFIG_ARCHIVE_MAP, "biggan-deep-128", f"{host.url}/config.json")
+    monkeypatch.setitem(model.PRETRAINED_MODEL_ARCHIVE_MAP, "biggan-deep-128", f"{host.url}/pytorch_model.bin")
+    monkeypatch.setitem(model.PRETRAINED_CONFIG_ARCHIVE_MAP, "biggan-deep-128", f"{host.url}/config.json")
     monkeypatch.setattr(file_utils, "PYTORCH_PRETRAINED_BIGGAN_CACHE", folder.parent / "older")
     return host, folder
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytorch_pretrained_biggan import BigGANConfig
-from pytorch_pretrained_biggan.model import PRETRAINED_CONFIG_ARCHIVE_MAP, PRETRAINED_MODEL_ARCHIVE_MAP
-
 from bigsleep.errors import BigsleepError
 from bigsleep.models.generator import Generator
+from bigsleep.models.lean import lean_import
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.models.weights import find_biggan, find_clip, first_line, read_state
 
@@ -99,13 +97,13 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
     if model == "emoji":
         weights, config_file = EMOJI / "generator.safetensors", EMOJI / "config.json"
     elif model in GENERATORS:
-        addresses = PRETRAINED_MODEL_ARCHIVE_MAP[model], PRETRAINED_CONFIG_ARCHIVE_MAP[model]
-        weights, config_file = find_biggan(model, *addresses, quiet=quiet)
+        weights, config_file = find_biggan(model, *biggan_addresses(model), quiet=quiet)
     else:
         weights, config_file = local_generator(Path(model))
     try:
         table = json.loads(config_file.read_text())
-        names, config = table.pop("class_names", None), BigGANConfig.from_dict(table)
+        names = table.pop("class_names", None)
+        config = lean_import("pytorch_pretrained_biggan.config").BigGANConfig.from_dict(table)
         config.layers = [tuple(layer) for layer in config.layers]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BigsleepError(f"{config_file} is no BigGAN configuration ({first_line(error)}): get it again") from error
@@ -114,6 +112,12 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
     generator.class_names = names or (imagenet_names() if generator.num_classes == 1000 else None)
     generator.class_features = state.get("class_features")
     return generator
+
+
+def biggan_addresses(model: str) -> tuple[str, str]:
+    """Where pytorch-pretrained-biggan says that the weights and the configuration of a model are."""
+    library = lean_import("pytorch_pretrained_biggan.model")
+    return library.PRETRAINED_MODEL_ARCHIVE_MAP[model], library.PRETRAINED_CONFIG_ARCHIVE_MAP[model]
 
 
 def local_generator(path: Path) -> tuple[Path, Path]:

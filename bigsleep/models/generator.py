@@ -10,13 +10,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from pytorch_pretrained_biggan import BigGANConfig
 from torch import Tensor, nn
 
 from bigsleep.errors import BigsleepError
+from bigsleep.models.lean import lean_import
+
+if TYPE_CHECKING:
+    from pytorch_pretrained_biggan import BigGANConfig
 
 State = Mapping[str, Tensor]
 
@@ -211,10 +215,9 @@ class Generator(nn.Module):
 
 def expected_shapes(config: BigGANConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a checkpoint of ``config`` must hold."""
-    from pytorch_pretrained_biggan import BigGAN
-
+    library = lean_import("pytorch_pretrained_biggan.model")
     with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in BigGAN(config).state_dict().items()}
+        return {name: tuple(value.shape) for name, value in library.BigGAN(config).state_dict().items()}
 
 
 def check_state(config: BigGANConfig, state: State) -> None:

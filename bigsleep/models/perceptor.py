@@ -6,46 +6,54 @@ Built from any state dict in OpenAI's layout by ``clip.model.build_model``; the 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-with warnings.catch_warnings():
-    # clip-anytorch reads torch's version through pkg_resources, which warns of its own end.
-    warnings.filterwarnings("ignore", message=".*pkg_resources.*")
-    from clip import model as clip_model
-    from clip import tokenize
-
 from bigsleep.errors import BigsleepError
+from bigsleep.models.lean import lean_import
+
+if TYPE_CHECKING:
+    from clip import model as clip_model
+else:
+    clip_model = lean_import("clip.model")
 
 CONTEXT = 77
+START, END = 49406, 49407  # the tokens around every text
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+@cache
+def tokenizer() -> Any:
+    """CLIP's byte-pair encoder; reading its table takes a moment."""
+    return lean_import("clip.simple_tokenizer").SimpleTokenizer()
+
+
 def tokens_of(texts: list[str]) -> Tensor:
-    """CLIP's tokens ``[N, 77]``.
+    """CLIP's tokens ``[N, 77]``, zeros after the end token.
 
     Raises
     ------
     BigsleepError
         If a text needs more than 77 tokens, its start and end included.
     """
-    for text in texts:
-        # The end token has the greatest number of all.
-        count = int(tokenize(text, context_length=8 * len(text.encode()) + 2).argmax()) + 1
-        if count > CONTEXT:
+    rows = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
+    for row, text in zip(rows, texts, strict=True):
+        tokens = [START, *tokenizer().encode(text), END]
+        if len(tokens) > CONTEXT:
             raise BigsleepError(
-                f"a phrase of {count} tokens is too long for CLIP, which reads {CONTEXT}: shorten {text[:40]!r}…, "
-                "or split it with |",
+                f"a phrase of {len(tokens)} tokens is too long for CLIP, which reads {CONTEXT}: "
+                f"shorten {text[:40]!r}…, or split it with |",
                 usage=True,
             )
-    return tokenize(texts)
+        row[: len(tokens)] = torch.tensor(tokens)
+    return rows
 
 
 class VisionTransformer(nn.Module):

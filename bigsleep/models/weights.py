@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bigsleep.errors import BigsleepError
+from bigsleep.models.lean import lean_import
 
 CONNECT = 3.0  # seconds to reach a server; a machine without a network shall learn it at once
 TIMEOUT = (CONNECT, 30.0)  # the latter between two pieces of an answer
@@ -99,9 +100,8 @@ def first_line(error: BaseException) -> str:
 
 def older_biggan_files() -> Iterator[tuple[str, Path]]:
     """``(url, path)`` of what pytorch-pretrained-biggan has left in its cache."""
-    from pytorch_pretrained_biggan.file_utils import PYTORCH_PRETRAINED_BIGGAN_CACHE
-
-    for note in sorted(Path(PYTORCH_PRETRAINED_BIGGAN_CACHE).glob("*.json")):
+    folder = lean_import("pytorch_pretrained_biggan.file_utils").PYTORCH_PRETRAINED_BIGGAN_CACHE
+    for note in sorted(Path(folder).glob("*.json")):
         try:
             url = json.loads(note.read_text()).get("url")
         except (ValueError, AttributeError, OSError):

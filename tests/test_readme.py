@@ -1,0 +1,60 @@
+"""Every command of the README runs, and its option list is the command's own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+HELP = re.compile(r"(?<=<!-- help -->\n```text\n).*?(?=```\n<!-- /help -->)", re.DOTALL)
+# Installing is what CI has done before it runs this; pytest is what runs it.
+NOT_HERE = ("pip install", "python -m pytest", "git clone", "python -m benchmarks")
+
+
+def help_text() -> str:
+    environment = os.environ | {"COLUMNS": "100"}
+    command = [sys.executable, "-m", "bigsleep", "--help"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", *NOT_HERE))]
+
+
+def test_the_option_list_is_the_commands_own():
+    assert HELP.search(README.read_text()).group() == help_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_each_command_runs(command, bigsleep):
+    folder = bigsleep.keywords["cwd"]
+    (folder / "prompts.txt").write_text("a cat\na dog\n")
+    # Full dreams are shown by the first command; the others need only run.
+    quick = "" if command == commands()[0] else " --steps 2 --auditions 2"
+    line = re.sub(r"\bbigsleep (?!--)", f"{shlex.quote(sys.executable)} -m bigsleep{quick} ", command)
+    line = re.sub(r"\bbigsleep(?= --)", f"{shlex.quote(sys.executable)} -m bigsleep", line)
+    line = re.sub(r"--(steps|time) \S+(?=.* --(steps|time) )", "", line)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", blocks("python"))
+def test_each_program_runs(program, bigsleep):
+    done = subprocess.run([sys.executable, "-c", program], cwd=bigsleep.keywords["cwd"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    README.write_text(HELP.sub(lambda _: help_text(), README.read_text()))
