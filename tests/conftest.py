@@ -1,4 +1,4 @@
-"""What the tests share: the command as a user runs it, and models of random weights in the published formats."""
+"""What the tests share: the command as a user runs it, and a loopback web server."""
 
 from __future__ import annotations
 
@@ -14,48 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from pytorch_pretrained_biggan import BigGAN, BigGANConfig
-from torch import nn
 
 warnings.filterwarnings("ignore", message=".*pkg_resources.*")
 torch.set_num_threads(2)
-
-UP, SAME = True, False
-BIGGAN_LAYERS = {
-    128: [(SAME, 16, 16), (UP, 16, 16), (SAME, 16, 16), (UP, 16, 8), (SAME, 8, 8), (UP, 8, 4), (SAME, 4, 4),
-          (UP, 4, 2), (SAME, 2, 2), (UP, 2, 1)],
-    512: [(SAME, 16, 16), (UP, 16, 16), (SAME, 16, 16), (UP, 16, 8), (SAME, 8, 8), (UP, 8, 8), (SAME, 8, 8),
-          (UP, 8, 4), (SAME, 4, 4), (UP, 4, 2), (SAME, 2, 2), (UP, 2, 1), (SAME, 1, 1), (UP, 1, 1)],
-}  # fmt: skip
-
-
-def biggan_config(size: int, channel_width: int = 128, num_classes: int = 1000) -> BigGANConfig:
-    """The published configuration of a size, at full width unless told otherwise."""
-    return BigGANConfig(
-        output_dim=size, layers=BIGGAN_LAYERS[size], channel_width=channel_width, num_classes=num_classes
-    )
-
-
-@torch.no_grad()
-def random_biggan(config: BigGANConfig, seed: int = 0) -> BigGAN:
-    """The library's BigGAN with random weights that behave: spectral norms settled, no uninitialised memory left."""
-    torch.manual_seed(seed)
-    model = BigGAN(config).eval()
-    for module in model.modules():
-        if hasattr(module, "weight_orig"):
-            matrix = module.weight_orig.flatten(1)
-            for _ in range(12):
-                module.weight_v.copy_(F.normalize(matrix.T @ module.weight_u, dim=0))
-                module.weight_u.copy_(F.normalize(matrix @ module.weight_v, dim=0))
-        if hasattr(module, "running_means"):
-            module.running_means.normal_(0, 0.1)
-            module.running_vars.uniform_(0.5, 1.5)
-        if hasattr(module, "gamma"):
-            module.gamma.fill_(0.7)
-    nn.init.uniform_(model.generator.bn.weight, 0.5, 1.5)
-    nn.init.normal_(model.generator.bn.bias, 0, 0.1)
-    return model
 
 
 def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:

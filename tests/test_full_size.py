@@ -10,16 +10,13 @@ from clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
 from bigsleep.models.catalogue import load_generator
 from bigsleep.picture import read_recipe
-from tests.conftest import Server, biggan_config, random_biggan
+from tests.conftest import Server
 
 pytestmark = pytest.mark.slow
 
-VIT_B_32 = dict(
-    embed_dim=512, image_resolution=224, vision_layers=12, vision_width=768, vision_patch_size=32, context_length=77,
-    vocab_size=49408, transformer_width=512, transformer_heads=8, transformer_layers=12,
-)  # fmt: skip
 HUB_PATH = "timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors"
 
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
 from bigsleep.models.generator import Generator, statistics_at
-from tests.conftest import biggan_config, random_biggan
 
 CONFIG = biggan_config(128, channel_width=16, num_classes=20)
 

@@ -13,11 +13,11 @@ import torch
 from pytorch_pretrained_biggan import file_utils, model
 from safetensors.torch import save_file
 
+from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
 from bigsleep.models import catalogue, weights
 from bigsleep.models.catalogue import load_generator, load_perceptor
 from bigsleep.models.weights import WeightsMissing, cache_folder, download, read_state, unpacked
-from tests.conftest import biggan_config, random_biggan
 
 CONFIG = biggan_config(128, channel_width=8, num_classes=10)
 

@@ -17,38 +17,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigsleep.errors import BigsleepError
-from bigsleep.models.lean import lean_import
 
 if TYPE_CHECKING:
     from pytorch_pretrained_biggan import BigGANConfig
 
-State = Mapping[str, Tensor]
 
+class Checkpoint:
+    """The tensors of a BigGAN checkpoint by name, each checked for the shape that its place asks for."""
 
-def folded_weight(state: State, name: str) -> Tensor:
-    """The weight ``name`` divided by its spectral norm, as the library's eval mode has it.
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = state
 
-    Spectral norm estimates the greatest singular value as ``u^T W v`` with the stored vectors (Miyato et al. 2018).
-    """
-    weight, u = state[f"{name}.weight_orig"].float(), state[f"{name}.weight_u"].float()
-    matrix = weight.flatten(1)
-    v = state.get(f"{name}.weight_v")
-    v = F.normalize(matrix.T @ u, dim=0) if v is None else v.float()
-    return weight / torch.dot(u, matrix @ v)
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The tensor ``name`` in fp32.
+
+        Raises
+        ------
+        BigsleepError
+            If it is not there, or of another shape.
+        """
+        if name not in self.state:
+            raise BigsleepError(f"the BigGAN checkpoint lacks {name}: it does not fit its config.json, get both again")
+        found = tuple(self.state[name].shape)
+        if found != shape:
+            raise BigsleepError(
+                f"in the BigGAN checkpoint {name} is {found}, not {shape}: get it and config.json again"
+            )
+        return self.state[name].float()
+
+    def weight(self, name: str, *shape: int) -> Tensor:
+        """The weight ``name`` divided by its spectral norm, as the library's eval mode has it.
+
+        Spectral norm estimates the greatest singular value as ``u^T W v`` with the stored vectors (Miyato et al. 2018).
+        """
+        weight, u = self.take(f"{name}.weight_orig", *shape), self.take(f"{name}.weight_u", shape[0])
+        matrix = weight.flatten(1)
+        if f"{name}.weight_v" in self.state:
+            v = self.take(f"{name}.weight_v", matrix.shape[1])
+        else:  # torch before 1.0 did not store it; it follows from u
+            v = F.normalize(matrix.T @ u, dim=0)
+        return weight / torch.dot(u, matrix @ v)
+
+    def statistics(self, name: str, features: int, rows: int, truncation: float) -> tuple[Tensor, Tensor]:
+        """``(means, variances)`` ``[features]`` of the batch norm ``name`` for a truncation in 0..1."""
+        means = self.take(f"{name}.running_means", rows, features)
+        variances = self.take(f"{name}.running_vars", rows, features)
+        return statistics_at(means, truncation), statistics_at(variances, truncation)
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-def frozen_conv(state: State, name: str, outputs: int | None = None) -> nn.Conv2d:
-    """A convolution with its spectral norm folded in; only the first ``outputs`` channels where given."""
-    weight = folded_weight(state, name)[:outputs].contiguous(memory_format=torch.channels_last)
-    bias = state.get(f"{name}.bias")
-    conv = nn.Conv2d(1, 1, 1, padding=weight.shape[-1] // 2, bias=bias is not None, device="meta")
-    conv.weight = frozen(weight)
-    if bias is not None:
-        conv.bias = frozen(bias[:outputs].float().clone())
+def frozen_conv(
+    state: Checkpoint, name: str, ins: int, outs: int, kernel: int = 1, bias: bool = True, used: int | None = None
+) -> nn.Conv2d:
+    """A convolution with its spectral norm folded in; only the first ``used`` of its ``outs`` channels where given."""
+    weight = state.weight(name, outs, ins, kernel, kernel)[:used]
+    conv = nn.Conv2d(1, 1, 1, padding=kernel // 2, bias=bias, device="meta")
+    conv.weight = frozen(weight.contiguous(memory_format=torch.channels_last))
+    if bias:
+        conv.bias = frozen(state.take(f"{name}.bias", outs)[:used].clone())
     return conv
 
 
@@ -62,7 +91,7 @@ def statistics_at(rows: Tensor, truncation: float) -> Tensor:
     place = round(place) if abs(place - round(place)) < 1e-6 else place
     low = math.floor(place)
     share = place - low
-    return rows[low].float() if share == 0 else torch.lerp(rows[low].float(), rows[low + 1].float(), share)
+    return rows[low] if share == 0 else torch.lerp(rows[low], rows[low + 1], share)
 
 
 class ConditionalScaleShift(nn.Module):
@@ -71,13 +100,13 @@ class ConditionalScaleShift(nn.Module):
     ``condition`` ``[B, 2Z]`` stays in fp32; ``x`` ``[B, F, H, W]`` may be lower.
     """
 
-    def __init__(self, state: State, name: str, truncation: float, eps: float) -> None:
+    def __init__(self, state: Checkpoint, name: str, features: int, config: BigGANConfig, truncation: float) -> None:
         super().__init__()
-        mean = statistics_at(state[f"{name}.running_means"], truncation)
-        deviation = (statistics_at(state[f"{name}.running_vars"], truncation) + eps).rsqrt()
+        mean, variance = state.statistics(name, features, config.n_stats, truncation)
+        deviation = (variance + config.eps).rsqrt()
         # (x - mean) * deviation * (1 + scale c) + offset c, sorted by powers of x
-        scale = folded_weight(state, f"{name}.scale") * deviation[:, None]
-        offset = folded_weight(state, f"{name}.offset") - scale * mean[:, None]
+        scale = state.weight(f"{name}.scale", features, 2 * config.z_dim) * deviation[:, None]
+        offset = state.weight(f"{name}.offset", features, 2 * config.z_dim) - scale * mean[:, None]
         self.weight = frozen(torch.cat([scale, offset]))
         self.bias = frozen(torch.cat([deviation, -mean * deviation]))
 
@@ -98,16 +127,18 @@ class GenBlock(nn.Module):
     conv_2: nn.Conv2d
     conv_3: nn.Conv2d
 
-    def __init__(self, state: State, name: str, up: bool, truncation: float, eps: float) -> None:
+    def __init__(self, state: Checkpoint, name: str, position: int, config: BigGANConfig, truncation: float) -> None:
         super().__init__()
-        self.up = up
-        for i in range(4):
-            self.add_module(f"bn_{i}", ConditionalScaleShift(state, f"{name}.bn_{i}", truncation, eps))
-            self.add_module(f"conv_{i}", frozen_conv(state, f"{name}.conv_{i}"))
-        self.out_channels = self.conv_3.weight.shape[0]
+        self.up, ins, outs = config.layers[position]
+        ins, self.outs = ins * config.channel_width, outs * config.channel_width
+        middle = ins // 4
+        sizes = [(ins, middle, 1), (middle, middle, 3), (middle, middle, 3), (middle, self.outs, 1)]
+        for i, (features, made, kernel) in enumerate(sizes):
+            self.add_module(f"bn_{i}", ConditionalScaleShift(state, f"{name}.bn_{i}", features, config, truncation))
+            self.add_module(f"conv_{i}", frozen_conv(state, f"{name}.conv_{i}", features, made, kernel))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        skip = x[:, : self.out_channels]
+        skip = x[:, : self.outs]
         x = self.conv_0(self.bn_0(x, condition))
         x = self.bn_1(x, condition)
         if self.up:
@@ -121,14 +152,14 @@ class GenBlock(nn.Module):
 class SelfAttention(nn.Module):
     """SAGAN's attention over all places of one layer, keys and values at half size (Zhang et al. 2018)."""
 
-    def __init__(self, state: State, name: str) -> None:
+    def __init__(self, state: Checkpoint, name: str, channels: int) -> None:
         super().__init__()
-        self.theta = frozen_conv(state, f"{name}.snconv1x1_theta")
-        self.phi = frozen_conv(state, f"{name}.snconv1x1_phi")
-        self.g = frozen_conv(state, f"{name}.snconv1x1_g")
-        self.o_conv = frozen_conv(state, f"{name}.snconv1x1_o_conv")
+        self.theta = frozen_conv(state, f"{name}.snconv1x1_theta", channels, channels // 8, bias=False)
+        self.phi = frozen_conv(state, f"{name}.snconv1x1_phi", channels, channels // 8, bias=False)
+        self.g = frozen_conv(state, f"{name}.snconv1x1_g", channels, channels // 2, bias=False)
+        self.o_conv = frozen_conv(state, f"{name}.snconv1x1_o_conv", channels // 2, channels, bias=False)
         with torch.no_grad():
-            self.o_conv.weight.mul_(state[f"{name}.gamma"].float())
+            self.o_conv.weight.mul_(state.take(f"{name}.gamma", 1))
 
     def forward(self, x: Tensor) -> Tensor:
         query = self.theta(x).flatten(2).transpose(1, 2)
@@ -157,30 +188,29 @@ class Generator(nn.Module):
         CLIP text features ``[num_classes, D]`` of the classes, where they came with the weights.
     """
 
-    def __init__(self, config: BigGANConfig, state: State, truncation: float = 1.0) -> None:
+    def __init__(self, config: BigGANConfig, tensors: Mapping[str, Tensor], truncation: float = 1.0) -> None:
         super().__init__()
-        check_state(config, state)
+        state, width = Checkpoint(tensors), config.channel_width
         self.noise_size, self.num_classes = config.z_dim, config.num_classes
         self.stages = len(config.layers) + 1
         self.size = 4 * 2 ** sum(bool(up) for up, _, _ in config.layers)
-        self.channels = 16 * config.channel_width
         self.class_names: list[str] | None = None
         self.class_features: Tensor | None = None
-        self.embeddings = frozen(state["embeddings.weight"].float())
-        self.gen_z_weight = frozen(folded_weight(state, "generator.gen_z"))
-        self.gen_z_bias = frozen(state["generator.gen_z.bias"].float())
+        self.embeddings = frozen(state.take("embeddings.weight", config.z_dim, config.num_classes))
+        self.channels = 16 * width
+        self.gen_z_weight = frozen(state.weight("generator.gen_z", 4 * 4 * self.channels, 2 * config.z_dim))
+        self.gen_z_bias = frozen(state.take("generator.gen_z.bias", 4 * 4 * self.channels))
         self.layers = nn.ModuleList()
-        for position, (up, _, _) in enumerate(config.layers):
+        for position, (_, ins, _) in enumerate(config.layers):
             if position == config.attention_layer_position:
-                self.layers.append(SelfAttention(state, f"generator.layers.{len(self.layers)}"))
+                self.layers.append(SelfAttention(state, f"generator.layers.{len(self.layers)}", ins * width))
             name = f"generator.layers.{len(self.layers)}"
-            self.layers.append(GenBlock(state, name, up, truncation, config.eps))
-        mean = statistics_at(state["generator.bn.running_means"], truncation)
-        variance = statistics_at(state["generator.bn.running_vars"], truncation)
-        scale = state["generator.bn.weight"].float() * (variance + config.eps).rsqrt()
-        self.last_scale = frozen(scale[:, None, None])
-        self.last_shift = frozen((state["generator.bn.bias"].float() - mean * scale)[:, None, None])
-        self.conv_to_rgb = frozen_conv(state, "generator.conv_to_rgb", outputs=3)
+            self.layers.append(GenBlock(state, name, position, config, truncation))
+        mean, variance = state.statistics("generator.bn", width, config.n_stats, truncation)
+        scale = state.take("generator.bn.weight", width) * (variance + config.eps).rsqrt()
+        shift = state.take("generator.bn.bias", width) - mean * scale
+        self.last_scale, self.last_shift = frozen(scale[:, None, None]), frozen(shift[:, None, None])
+        self.conv_to_rgb = frozen_conv(state, "generator.conv_to_rgb", width, width, 3, used=3)
         self.eval()
 
     @property
@@ -211,24 +241,3 @@ class Generator(nn.Module):
                 x = layer(x)
         x = torch.addcmul(self.last_shift, x, self.last_scale).relu()
         return self.conv_to_rgb(x).float().tanh()
-
-
-def expected_shapes(config: BigGANConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a checkpoint of ``config`` must hold."""
-    library = lean_import("pytorch_pretrained_biggan.model")
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in library.BigGAN(config).state_dict().items()}
-
-
-def check_state(config: BigGANConfig, state: State) -> None:
-    """Raise :class:`BigsleepError` where ``state`` lacks a tensor of ``config`` or holds one of another shape."""
-    for name, shape in expected_shapes(config).items():
-        if name not in state:
-            if name.endswith("weight_v"):  # torch before 1.0 did not store it; it follows from u
-                continue
-            raise BigsleepError(f"the BigGAN checkpoint lacks {name}: it does not fit its config.json, get both again")
-        if tuple(state[name].shape) != shape:
-            found = tuple(state[name].shape)
-            raise BigsleepError(
-                f"in the BigGAN checkpoint {name} is {found}, not {shape}: get it and config.json again"
-            )

@@ -1,0 +1,177 @@
+"""One optimisation step at full size: bigsleep against big-sleep 0.9.1, in time and memory.
+
+    python -m benchmarks.step [--case 512/64 ...]
+
+big-sleep is installed into a folder of its own and patched from outside: its demand for CUDA, its ``.cuda()`` calls, and
+its downloads, which random weights replace. ``folded`` is the same with the weights frozen, BigGAN's spectral norms
+folded and its last convolution cut to three channels. Each runs in its own process, so that its peak memory is its own;
+the processes of a case run one after the other, twice around, and the least time of a step counts.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import click
+
+CASES = ["512/16", "512/64", "512/128", "256/32"]
+STEPS = 2  # timed, after one that is not
+
+
+def prepare_ours(size: int, cutouts: int) -> Callable[[], None]:
+    """bigsleep's step, as a dream on this machine runs it."""
+    import torch
+    from clip.model import CLIP
+
+    from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
+    from bigsleep import Settings
+    from bigsleep.dreamer import DTYPES, find_precision
+    from bigsleep.models.catalogue import generator_row
+    from bigsleep.models.generator import Generator
+    from bigsleep.models.perceptor import Perceptor
+    from bigsleep.optimizer import Goal, Optimizer
+
+    config = biggan_config(size)
+    generator = Generator(config, random_biggan(config).state_dict())
+    perceptor = Perceptor(CLIP(**VIT_B_32).state_dict(), "ViT-B/32")
+    preferred = generator_row(f"biggan-deep-{size}").preferred("cpu")
+    settings = Settings(cutouts=cutouts, seed=0).filled(preferred)
+    goal = Goal(perceptor.encode_text(["a beautiful house"]), torch.ones(1))
+    dtype = DTYPES[find_precision("auto", torch.device("cpu"))]
+    optimizer = Optimizer(generator, perceptor, goal, settings, torch.Generator().manual_seed(0), dtype)
+    return lambda: optimizer.step(0.0) and None
+
+
+def prepare_big_sleep(size: int, cutouts: int, folded: bool) -> Callable[[], None]:
+    """big-sleep 0.9.1's step on the CPU, with random weights."""
+    import torch
+    from clip.model import CLIP
+
+    from benchmarks.random_models import VIT_B_32, biggan_config, settle
+
+    torch.cuda.is_available = lambda: True
+    torch.nn.Module.cuda = torch.Tensor.cuda = lambda self, *_, **__: self
+    from big_sleep import big_sleep, biggan
+
+    def random_generator(name: str) -> torch.nn.Module:
+        model = biggan.BigGAN(biggan.BigGANConfig.from_dict(biggan_config(int(name.rsplit("-", 1)[1])).to_dict()))
+        settle(model)
+        return fold(model) if folded else model
+
+    biggan.BigGAN.from_pretrained = big_sleep.BigGAN.from_pretrained = random_generator
+    normalise = __import__("torchvision").transforms.Normalize((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    big_sleep.load = lambda *_, **__: (CLIP(**VIT_B_32).eval(), normalise)
+    imagine = big_sleep.Imagine(
+        text="a beautiful house", image_size=size, num_cutouts=cutouts, open_folder=False, save_every=10**9, seed=0
+    )
+    if folded:
+        imagine.model.perceptor.requires_grad_(False)
+        imagine.model.model.biggan.requires_grad_(False)
+    return lambda: imagine.train_step(0, 0) and None
+
+
+def fold(model: object) -> object:
+    """What big-sleep's faster fork does to the generator that matters on a CPU."""
+    import torch
+
+    for module in model.modules():
+        if hasattr(module, "weight_orig"):
+            torch.nn.utils.remove_spectral_norm(module.eval())
+    last = model.generator.conv_to_rgb
+    last.weight = torch.nn.Parameter(last.weight.detach()[:3])
+    last.bias = torch.nn.Parameter(last.bias.detach()[:3])
+    last.out_channels = 3
+    return model
+
+
+def work(kind: str, size: int, cutouts: int) -> dict[str, float]:
+    """Seconds of the fastest step, and the process's peak memory in MB."""
+    step = prepare_ours(size, cutouts) if kind == "ours" else prepare_big_sleep(size, cutouts, kind == "folded")
+    step()
+    times = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return {"seconds": min(times), "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def step_flops(size: int, cutouts: int) -> int:
+    """Floating-point operations of one of our steps."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    step = prepare_ours(size, cutouts)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def matmul_rate() -> float:
+    """FLOP/s of bf16 products of ViT-B/32's shapes."""
+    import torch
+
+    x, w = torch.randn(16 * 50, 768).bfloat16(), torch.randn(768, 3072).bfloat16()
+    best = float("inf")
+    for _ in range(30):
+        began = time.perf_counter()
+        for _ in range(10):
+            x @ w
+        best = min(best, (time.perf_counter() - began) / 10)
+    return 2 * 800 * 768 * 3072 / best
+
+
+def run_worker(folder: str, *args: str) -> dict[str, float]:
+    program = f"import sys; sys.path.append({folder!r}); from benchmarks.step import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "--worker", *args], capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@click.command()
+@click.option("--case", "cases", multiple=True, default=CASES, show_default=True, help="SIZE/CUTOUTS")
+@click.option("--worker", nargs=3, hidden=True)
+def main(cases: tuple[str, ...], worker: tuple[str, str, str] | None) -> None:
+    if worker:
+        kind, size, cutouts = worker[0], int(worker[1]), int(worker[2])
+        result = {"flops": step_flops(size, cutouts)} if kind == "flops" else work(kind, size, cutouts)
+        click.echo(json.dumps(result | ({"rate": matmul_rate()} if kind == "flops" else {})))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, "big-sleep==0.9.1"]
+        subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+        for case in cases:
+            size, cutouts = case.split("/")
+            best: dict[str, dict[str, float]] = {}
+            for _ in range(2):
+                for kind in ("ours", "folded", "big_sleep"):
+                    result = run_worker(folder, kind, size, cutouts)
+                    click.echo(f"{case} {kind}: {result['seconds']:.2f} s, {result['memory']:.0f} MB")
+                    best[kind] = min(best.get(kind, result), result, key=lambda found: found["seconds"])
+            flops = run_worker(folder, "flops", size, cutouts)
+            ours = best["ours"]
+            rows.append(
+                {
+                    "size": int(size),
+                    "cutouts": int(cutouts),
+                    "seconds": round(ours["seconds"], 2),
+                    "ratio_big_sleep": round(best["big_sleep"]["seconds"] / ours["seconds"], 2),
+                    "ratio_folded": round(best["folded"]["seconds"] / ours["seconds"], 2),
+                    "memory_mb": round(ours["memory"]),
+                    "memory_ratio": round(ours["memory"] / best["big_sleep"]["memory"], 3),
+                    "roofline": round(flops["flops"] / flops["rate"] / ours["seconds"], 2),
+                }
+            )
+            click.echo(json.dumps(rows[-1]))
+    click.echo(json.dumps({"cases": rows}))
+
+
+if __name__ == "__main__":
+    main()
