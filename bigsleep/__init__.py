@@ -1,7 +1,7 @@
 """bigsleep: words in, a picture out. BigGAN's outputs are searched for the image that CLIP finds closest to the words.
 
->>> from bigsleep import dream
->>> dream("a beautiful house", model="emoji", steps=5).save("house.png")
+from bigsleep import dream
+dream("a beautiful house", model="emoji").save("house.png")
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ EVALUATION_CUTOUTS = 16
 CHUNK = 16  # cutouts that CLIP sees at once; memory follows this, not --cutouts
 NEAREST = 5  # classes that --init words lets audition
 HEAD_START = 0.9  # share of the class that a start by words begins with
+NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,16 @@ class Optimizer:
         rows = stages if self.settings.stages == "free" else 1
         noise = torch.randn(count, rows, self.generator.noise_size, generator=self.random)
         logits = self.random_logits(count, rows)
+        names = torch.zeros(count)
         if self.settings.init == "words":
-            self.favour(logits, self.nearest_classes())
+            classes, likeness = self.nearest_classes()
+            self.favour(logits, classes)
+            names = NAME_WEIGHT * likeness[torch.arange(count) % len(likeness)]
         noise, logits = (part.expand(-1, stages, -1) for part in (noise, logits))
         if count == 1:
             return noise[0], logits[0]
         scores = torch.cat([self.audition(n, c) for n, c in zip(noise.split(8), logits.split(8), strict=True)])
-        best = int(scores.argmax())
+        best = int((scores + names).argmax())
         return noise[best], logits[best]
 
     def random_logits(self, count: int, rows: int) -> Tensor:
@@ -94,14 +98,15 @@ class Optimizer:
         mean = -3.9 if self.settings.classes == "sigmoid" else 0.0
         return mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=self.random)
 
-    def nearest_classes(self) -> list[int]:
-        """The classes whose names CLIP finds most like the words, best first."""
+    def nearest_classes(self) -> tuple[list[int], Tensor]:
+        """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
         features = self.generator.class_features
         if features is None or self.perceptor.name != "emoji":
             assert self.generator.class_names is not None, "the dreamer checks that --init words has names"
             features = self.perceptor.encode_text(self.generator.class_names)
-        likeness = self.goal.likeness(F.normalize(features.float(), dim=1).to(self.device))
-        return likeness.topk(min(NEAREST, len(likeness))).indices.tolist()
+        scores = self.goal.score(F.normalize(features.float(), dim=1).to(self.device)).cpu()
+        best = scores.topk(min(NEAREST, len(scores)))
+        return best.indices.tolist(), best.values
 
     def favour(self, logits: Tensor, nearest: list[int]) -> None:
         """Give each audition of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""

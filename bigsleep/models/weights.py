@@ -69,6 +69,7 @@ def download(url: str, target: Path, known_hash: str | None = None, quiet: bool 
     WeightsMissing
         If the server cannot be reached or what came is not what was promised.
     """
+    pooch.get_logger().setLevel("WARNING")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
