@@ -72,10 +72,14 @@ class VisionTransformer(nn.Module):
         self.positions = nn.Parameter(visual.positional_embedding.data[1:])
         self.ln_pre, self.ln_post, self.proj = visual.ln_pre, visual.ln_post, visual.proj
         self.blocks = visual.transformer.resblocks
+        for block in self.blocks:
+            scale_to_silu(block.mlp)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features ``[N, D]`` of ``pixels`` ``[N, 3, size, size]`` in 0..1."""
-        patches = F.unfold(pixels, self.patch, stride=self.patch).transpose(1, 2).to(self.proj.dtype)
+        count, side = len(pixels), self.size // self.patch
+        patches = pixels.to(self.proj.dtype).view(count, 3, side, self.patch, side, self.patch)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(count, side * side, -1)
         x = F.linear(patches, self.patch_weight, self.patch_bias) + self.positions
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], 1)
         x = norm(x, self.ln_pre)
@@ -86,6 +90,22 @@ class VisionTransformer(nn.Module):
         x = x[:, :1] + attention(last.attn, norm(x, last.ln_1), queries=1)
         x = x + mlp(last.mlp, norm(x, last.ln_2))
         return norm(x[:, 0], self.ln_post) @ self.proj
+
+
+@torch.no_grad()
+def scale_to_silu(layers: Any) -> None:
+    """Scale the weights around a QuickGELU, x sigmoid(1.702 x), so that a SiLU, y sigmoid(y), stands in its place.
+
+    torch has SiLU's gradient in one pass that keeps its input alone.
+    """
+    layers.c_fc.weight.mul_(1.702)
+    layers.c_fc.bias.mul_(1.702)
+    layers.c_proj.weight.div_(1.702)
+
+
+def mlp(layers: Any, x: Tensor) -> Tensor:
+    """The block's two layers, scaled by :func:`scale_to_silu`."""
+    return layers.c_proj(F.silu(layers.c_fc(x)))
 
 
 def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
@@ -101,25 +121,6 @@ def attention(layer: nn.MultiheadAttention, x: Tensor, queries: int) -> Tensor:
     k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in F.linear(x, wkv, bkv).chunk(2, 2))
     seen = F.scaled_dot_product_attention(q, k, v)
     return F.linear(seen.transpose(1, 2).flatten(2), layer.out_proj.weight, layer.out_proj.bias)
-
-
-class QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x); keeps only ``x`` for the gradient, where autograd would keep three tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(x)
-        return x * torch.sigmoid(1.702 * x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        gate = torch.sigmoid(1.702 * x)
-        return grad * torch.addcmul(gate, 1.702 * x * gate, 1 - gate)
-
-
-def mlp(layers: Any, x: Tensor) -> Tensor:
-    return layers.c_proj(QuickGELU.apply(layers.c_fc(x)))
 
 
 class ResNet(nn.Module):
