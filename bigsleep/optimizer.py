@@ -17,7 +17,7 @@ from bigsleep.settings import Settings
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
-CHUNK = 16  # cutouts that CLIP sees at once; memory follows this, not --cutouts
+CHUNK = 32  # cutouts that CLIP sees at once; memory follows this, not --cutouts
 NEAREST = 5  # classes that --init words lets audition
 HEAD_START = 0.9  # share of the class that a start by words begins with
 NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
