@@ -55,9 +55,11 @@ def prepare_big_sleep(size: int, cutouts: int, folded: bool) -> Callable[[], Non
 
     from benchmarks.random_models import VIT_B_32, biggan_config, settle
 
-    torch.cuda.is_available = lambda: True
+    honest, torch.cuda.is_available = torch.cuda.is_available, lambda: True
     torch.nn.Module.cuda = torch.Tensor.cuda = lambda self, *_, **__: self
     from big_sleep import big_sleep, biggan
+
+    torch.cuda.is_available = honest
 
     def random_generator(name: str) -> torch.nn.Module:
         model = biggan.BigGAN(biggan.BigGANConfig.from_dict(biggan_config(int(name.rsplit("-", 1)[1])).to_dict()))

@@ -169,9 +169,11 @@ class Stop:
         self.dreaming = None
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.dreaming is None or self.signal is not None:
+        if self.signal is not None:
             leave(128 + number)
         self.signal = number
+        if self.dreaming is None:
+            raise SystemExit(128 + number)  # unwinds, so that a download in progress takes its temporary file along
         self.dreaming.stop()
 
     def leave_if_asked(self) -> None:

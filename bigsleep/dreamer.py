@@ -23,7 +23,7 @@ from bigsleep.models.weights import WeightsMissing
 from bigsleep.optimizer import Goal, Optimizer
 from bigsleep.picture import Picture
 from bigsleep.prompt import Prompt
-from bigsleep.settings import Settings
+from bigsleep.settings import SIZES, Settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -132,15 +132,16 @@ def find_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bf16"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bf16"  # without such instructions it is emulated, and slower than fp32
     return "fp32"
 
 
 def complete_settings(settings: Settings, models: Models) -> Settings:
     """``settings`` with every preference of the models filled in: what the recipe records."""
     preferred = generator_row(models.model).preferred(models.device.type)
-    size = 512 if models.model == "emoji" else models.generator.size
+    # A generator of another size than the published ones is enlarged, or reduced, to 512.
+    size = models.generator.size if models.generator.size in SIZES else 512
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     settings = settings.filled(preferred | {"image_size": size})
     if settings.init == "words" and models.generator.class_names is None:
@@ -216,7 +217,13 @@ class Dream:
         began, step, share, score = time.monotonic(), 0, 0.0, None
         done = False
         while not done:
-            optimizer.step(share)
+            try:
+                optimizer.step(share)
+            except torch.OutOfMemoryError as error:
+                name = self.models.device
+                raise BigsleepError(
+                    f"{name} has too little memory for {self.models.model}: try a smaller one"
+                ) from error
             step += 1
             share = self._share(step, time.monotonic() - began)
             done = share >= 1 or self._stop.is_set()

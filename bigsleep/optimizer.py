@@ -17,7 +17,8 @@ from bigsleep.settings import Settings
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
-CHUNK = 32  # cutouts that CLIP sees at once; memory follows this, not --cutouts
+CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once; memory follows this, not --cutouts
+GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
 NEAREST = 5  # classes that --init words lets audition
 HEAD_START = 0.9  # share of the class that a start by words begins with
 NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
@@ -61,6 +62,7 @@ class Optimizer:
         self.fast_generator = generator.lowered(dtype) if lower else generator
         self.fast_perceptor = perceptor.lowered(dtype) if lower else perceptor
         self.device = goal.features.device
+        self.chunk = CHUNK[self.device.type]
         self.evaluation = self.draw(EVALUATION_CUTOUTS, augment=0.0)
         noise, logits = self.start()
         self.latents = Latents(noise, logits, settings.classes, settings.max_classes).to(self.device)
@@ -152,18 +154,27 @@ class Optimizer:
     def likeness_gradient(self, image: Tensor) -> tuple[float, Tensor]:
         """Mean likeness of random cutouts of ``image`` ``[1, 3, H, W]``, and its gradient in the image.
 
-        CLIP sees the cutouts in chunks; their gradients add up in the image, so the sum is that of one pass.
+        CLIP sees the cutouts in chunks; their gradients add up in the image, so the sum is that of one pass. Where the
+        device's memory cannot hold a chunk, chunks are halved from then on.
         """
         image = image.requires_grad_()
         cutouts = self.draw(self.settings.cutouts, self.settings.augment)
-        total = 0.0
-        for begin in range(0, len(cutouts), CHUNK):
-            crops = cut(image, cutouts[begin : begin + CHUNK], self.perceptor.size, self.random)
-            likeness = self.goal.likeness(self.fast_perceptor.encode_images(crops)).sum() / len(cutouts)
-            likeness.backward()
+        total, begin = 0.0, 0
+        while begin < len(cutouts):
+            chunk = cutouts[begin : begin + self.chunk]
+            try:
+                crops = cut(image, chunk, self.perceptor.size, self.random)
+                likeness = self.goal.likeness(self.fast_perceptor.encode_images(crops)).sum() / len(cutouts)
+                (GRADIENT_SCALE * likeness).backward()
+            except torch.OutOfMemoryError:
+                if self.chunk == 1:
+                    raise
+                self.chunk //= 2
+                continue
             total += float(likeness.detach())
+            begin += len(chunk)
         assert image.grad is not None
-        return total, image.grad
+        return total, image.grad / GRADIENT_SCALE
 
     @torch.no_grad()
     def render(self) -> Tensor:
@@ -175,6 +186,5 @@ class Optimizer:
     @torch.no_grad()
     def score(self, image: Tensor) -> float:
         """The score of ``image`` ``[3, H, W]`` over the evaluation cutouts, in fp32."""
-        chunks = [self.evaluation[begin : begin + CHUNK] for begin in range(0, len(self.evaluation), CHUNK)]
-        features = [self.perceptor.encode_images(cut(image[None], chunk, self.perceptor.size)) for chunk in chunks]
-        return float(self.goal.score(torch.cat(features)).mean())
+        crops = cut(image[None], self.evaluation, self.perceptor.size)
+        return float(self.goal.score(self.perceptor.encode_images(crops)).mean())

@@ -12,6 +12,8 @@ from typing import Any
 
 from bigsleep.errors import BigsleepError
 
+SIZES = (128, 256, 512)  # sides of pictures: the published BigGANs'
+
 
 def option(
     default: Any,
@@ -88,7 +90,7 @@ class Settings:
         shown="the model's",
     )  # fmt: skip
     image_size: int = option(
-        None, "Side of the picture in pixels; picks the matching BigGAN.", kind=int, choices=(128, 256, 512),
+        None, "Side of the picture in pixels; picks the matching BigGAN.", kind=int, choices=SIZES,
         shown="512",
     )  # fmt: skip
     truncation: float = option(1.0, "BigGAN's truncation: lower is plainer.", kind=float, above=0, most=1)

@@ -34,12 +34,30 @@ def test_steps_raise_the_score(models):
 def test_the_chunk_size_changes_memory_and_not_the_gradient(models, monkeypatch):
     gradients = []
     for chunk in (2, 3, 64):
-        monkeypatch.setattr(optimizer_module, "CHUNK", chunk)
+        monkeypatch.setitem(optimizer_module.CHUNK, "cpu", chunk)
         searching = optimizer(models, cutouts=8, augment=0.0)
         image = searching.render()[None].detach()
         gradients.append(searching.likeness_gradient(image)[1])
     torch.testing.assert_close(gradients[0], gradients[2], atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(gradients[1], gradients[2], atol=1e-6, rtol=1e-4)
+
+
+def test_out_of_memory_halves_the_chunk_and_goes_on(models, monkeypatch):
+    searching, plain = (optimizer(models, cutouts=8, augment=0.0) for _ in range(2))
+    encode, seen = searching.fast_perceptor.encode_images, []
+
+    def small_device(pixels):
+        seen.append(len(pixels))
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("device full")
+        return encode(pixels)
+
+    image = searching.render()[None].detach()
+    expected = plain.likeness_gradient(image.clone())[1]
+    monkeypatch.setattr(searching.fast_perceptor, "encode_images", small_device)
+    gradient = searching.likeness_gradient(image)[1]
+    assert seen == [8, 8, 8, 4, 2, 2, 2, 2]  # chunks of 32, 16 and 8 hold all eight cutouts
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_gradient_is_that_of_the_mean_likeness(models):
