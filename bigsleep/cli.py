@@ -95,11 +95,10 @@ def dream_command(
     overwrite: bool,
     save_progress: bool,
     quiet: bool,
-    debug: bool,
+    debug: bool,  # read by main, which sees the exceptions
     **options: Any,
 ) -> None:
     """Dream of each PROMPT and print the path of its picture."""
-    click.get_current_context().meta["debug"] = debug
     settings = Settings.of({name: value for name, value in options.items() if value not in (None, ())})
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
@@ -121,9 +120,9 @@ def dream_command(
         with stop.ends(dreaming):
             show.begin(dreaming)
             path = keep(dreaming, target, overwrite, save_progress, show)
-        show.end()
-        click.echo(path)
-        sys.stdout.flush()
+            show.end()
+            click.echo(path)
+            sys.stdout.flush()
         stop.leave_if_asked()
 
 
@@ -237,16 +236,17 @@ class Show:
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:
     """Run the command and exit: 0 done, 1 the run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
     try:
         code = cli.main(args=arguments, prog_name=prog_name, standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except BigsleepError as error:
-        fail(str(error), 2 if error.usage else 1, error)
-    except click.exceptions.NoArgsIsHelpError as error:
-        fail('say what to dream of, as in bigsleep "a beautiful house"; bigsleep --help lists the options', 2, error)
+        fail(str(error), 2 if error.usage else 1, debug)
+    except click.exceptions.NoArgsIsHelpError:
+        fail('say what to dream of, as in bigsleep "a beautiful house"; bigsleep --help lists the options', 2, debug)
     except click.ClickException as error:
-        fail(error.format_message(), error.exit_code, error)
+        fail(error.format_message(), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         leave(128 + signal.SIGINT)
     except BrokenPipeError:
@@ -254,8 +254,9 @@ def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn
         leave(0)
 
 
-def fail(message: str, code: int, error: Exception) -> NoReturn:
-    if "--debug" in sys.argv:
-        raise error
+def fail(message: str, code: int, debug: bool) -> NoReturn:
+    """Say in one line what is wrong, and exit; the exception in hand goes on where ``debug`` asks for it."""
+    if debug:
+        raise
     click.echo(f"bigsleep: {' '.join(message.split())}", err=True)
     sys.exit(code)

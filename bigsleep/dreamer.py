@@ -212,7 +212,6 @@ class Dream:
     def __iter__(self) -> Iterator[Snapshot]:
         """Optimise from the start; a snapshot every ``save_every`` steps and at the end."""
         self.best = None
-        self._stop.clear()
         optimizer = self._optimizer()
         began, step, share, score = time.monotonic(), 0, 0.0, None
         done = False
@@ -235,6 +234,8 @@ class Dream:
                 yield snapshot
             if self.on_step:
                 self.on_step(Progress(step, share, time.monotonic() - began, score))
+        # Not at the start: a stop asked for before the first step is meant as well.
+        self._stop.clear()
 
     def _optimizer(self) -> Optimizer:
         models, phrases = self.models, self.prompt.phrases

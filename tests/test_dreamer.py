@@ -74,6 +74,13 @@ def test_stop_ends_with_a_last_snapshot(models):
     assert [snapshot.step for snapshot in dreaming] == [2]
 
 
+def test_a_stop_before_the_first_step_leaves_one_step(models):
+    dreaming = short(models)
+    dreaming.stop()
+    assert [snapshot.step for snapshot in dreaming] == [1]
+    assert [snapshot.step for snapshot in dreaming] == [2, 4, 6]
+
+
 def test_progress_is_told_after_every_step(models):
     told = []
     list(short(models, on_step=told.append))
