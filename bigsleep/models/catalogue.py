@@ -12,6 +12,7 @@ from bigsleep.models.generator import Generator
 from bigsleep.models.lean import lean_import
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.models.weights import find_biggan, find_clip, first_line, read_state
+from bigsleep.settings import SIZES
 
 EMOJI = Path(__file__).parent / "emoji"
 
@@ -34,10 +35,8 @@ EMOJI_PREFERENCES = dict(
 
 @dataclass(frozen=True)
 class GeneratorRow:
-    """A generator: its pictures' side, the CLIP that goes with it, its preferences on a GPU and on a CPU."""
+    """A generator: the CLIP that goes with it, and its preferences, on any device, on a GPU and on a CPU."""
 
-    name: str
-    size: int
     clip: str = "ViT-B/32"
     preferences: dict[str, Any] = field(default_factory=lambda: BIG_SLEEP)
     on_gpu: dict[str, Any] = field(default_factory=lambda: ON_GPU)
@@ -49,8 +48,8 @@ class GeneratorRow:
 
 
 GENERATORS = {
-    "emoji": GeneratorRow("emoji", 64, "emoji", EMOJI_PREFERENCES, {}, {}),
-    **{f"biggan-deep-{size}": GeneratorRow(f"biggan-deep-{size}", size) for size in (128, 256, 512)},
+    "emoji": GeneratorRow("emoji", EMOJI_PREFERENCES, {}, {}),
+    **{f"biggan-deep-{size}": GeneratorRow() for size in SIZES},
 }
 
 OPENAI = "https://openaipublic.azureedge.net/clip/models"
@@ -81,7 +80,7 @@ def check_names(model: str, clip: str | None) -> None:
 
 def generator_row(model: str) -> GeneratorRow:
     """The row of a model's name; a path is a BigGAN that prefers what Big Sleep did."""
-    return GENERATORS.get(model) or GeneratorRow(model, 0)
+    return GENERATORS.get(model) or GeneratorRow()
 
 
 def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> Generator:
