@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +23,7 @@ from bigsleep.models.catalogue import check_names, generator_row, load_generator
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor, tokens_of
 from bigsleep.models.weights import WeightsMissing
-from bigsleep.optimizer import Goal, Optimizer
+from bigsleep.optimizer import Goal, Optimizer, Search
 from bigsleep.picture import Picture
 from bigsleep.prompt import Prompt
 from bigsleep.settings import SIZES, Settings
@@ -44,11 +47,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took."""
+    """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed."""
 
     image: Tensor
     score: float
     step: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class Models:
     clip: str
     device: torch.device
     precision: str
+    compile: bool = False
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """The loop over these models, with their copies in the steps' precision."""
+        return Optimizer(self.generator, self.perceptor, DTYPES[self.precision], self.compile)
 
     @classmethod
     def load(cls, settings: Settings, note: Callable[[str], None] = lambda _: None, quiet: bool = False) -> Models:
@@ -76,6 +86,10 @@ class Models:
         check_names(settings.model, settings.clip)
         device = find_device(settings.device)
         precision = find_precision(settings.precision, device)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        if settings.compile and device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+            raise BigsleepError("--compile needs a C++ compiler on a CPU, and there is none: leave it out")
         model = settings.model
         if model == "auto":
             model = f"biggan-deep-{settings.image_size or 512}"
@@ -87,7 +101,8 @@ class Models:
             note(f"dreaming with the small built-in models, since {error}; with a network, run it again for BigGAN")
             model = "emoji"
             generator, perceptor, clip = load_pair(model, settings, quiet)
-        return cls(generator.to(device), perceptor.to(device), model, clip, device, precision)
+        generator, perceptor = generator.to(device), perceptor.to(device)
+        return cls(generator, perceptor, model, clip, device, precision, settings.compile)
 
 
 def load_pair(model: str, settings: Settings, quiet: bool) -> tuple[Generator, Perceptor, str]:
@@ -152,8 +167,9 @@ def complete_settings(settings: Settings, models: Models) -> Settings:
         most = models.generator.num_classes
         raise BigsleepError(f"--max-classes is {settings.max_classes}: {models.model} has {most} classes", usage=True)
     return replace(
-        settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device), precision=models.precision
-    )
+        settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device),
+        precision=models.precision, threads=torch.get_num_threads(), compile=models.compile,
+    )  # fmt: skip
 
 
 class Dream:
@@ -175,7 +191,8 @@ class Dream:
     Raises
     ------
     BigsleepError
-        For a prompt or option that cannot be used, before any model is loaded where that can be known.
+        For a prompt or option that cannot be used, before any model is loaded where that can be known. While iterating,
+        where the dream diverges or the memory ends.
 
     Examples
     --------
@@ -199,78 +216,184 @@ class Dream:
         self.prompt = read_prompt(prompt, asked)
         self.models = models or Models.load(asked, note)
         self.settings = complete_settings(asked, self.models)
-        assert self.settings.seed is not None
-        self._seed = self.settings.seed
         self.on_step = on_step
         self.best: Snapshot | None = None
-        self._stop = threading.Event()
+        self.stopped = threading.Event()
 
     def stop(self) -> None:
         """End after the step in progress, with a last snapshot. May be called from a signal handler or a thread."""
-        self._stop.set()
+        self.stopped.set()
 
     def __iter__(self) -> Iterator[Snapshot]:
-        """Optimise from the start; a snapshot every ``save_every`` steps and at the end."""
-        self.best = None
-        optimizer = self._optimizer()
-        began, step, share, score = time.monotonic(), 0, 0.0, None
-        done = False
-        while not done:
-            try:
-                optimizer.step(share)
-            except torch.OutOfMemoryError as error:
-                name = self.models.device
-                raise BigsleepError(
-                    f"{name} has too little memory for {self.models.model}: try a smaller one"
-                ) from error
-            step += 1
-            share = self._share(step, time.monotonic() - began)
-            done = share >= 1 or self._stop.is_set()
-            if done or step % self.settings.save_every == 0:
-                snapshot = self._snapshot(optimizer, step)
-                score = snapshot.score
-                if self.best is None or snapshot.score > self.best.score:
-                    self.best = snapshot
-                yield snapshot
-            if self.on_step:
-                self.on_step(Progress(step, share, time.monotonic() - began, score))
-        # Not at the start: a stop asked for before the first step is meant as well.
-        self._stop.clear()
+        """Optimise from the start; a snapshot every ``save_every`` steps and at the end.
 
-    def _optimizer(self) -> Optimizer:
-        models, phrases = self.models, self.prompt.phrases
-        features = models.perceptor.encode_text([phrase.text for phrase in phrases])
-        weights = torch.tensor([phrase.weight for phrase in phrases], device=models.device)
-        random = torch.Generator().manual_seed(self._seed)
-        dtype = DTYPES[models.precision]
-        return Optimizer(models.generator, models.perceptor, Goal(features, weights), self.settings, random, dtype)
+        With ``best_of``, until one seed is left: a snapshot of the best where others are dropped.
+        """
+        for _, outcome in together([self]):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
-    def _share(self, step: int, seconds: float) -> float:
-        """How much of the dream is done, by steps or by the clock."""
-        if self.settings.time is not None:
-            return min(1.0, seconds / self.settings.time)
-        assert self.settings.steps is not None
-        return step / self.settings.steps
-
-    def _snapshot(self, optimizer: Optimizer, step: int) -> Snapshot:
-        image = optimizer.render()
-        score = optimizer.score(image)
-        size = self.settings.image_size
-        if image.shape[1] != size:
-            image = F.interpolate(image[None], size=(size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
-        return Snapshot(image.cpu(), score, step)
+    def goal(self) -> Goal:
+        """What CLIP makes of the prompt."""
+        phrases = self.prompt.phrases
+        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases])
+        return Goal(features, torch.tensor([phrase.weight for phrase in phrases], device=self.models.device))
 
     def picture(self, snapshot: Snapshot) -> Picture:
         """``snapshot`` as a picture with the recipe to make it again inside."""
         pixels = (snapshot.image * 255 + 0.5).byte().permute(1, 2, 0).numpy()
         recipe = {
             "prompt": self.prompt.text,
-            "settings": asdict(self.settings),
+            "settings": asdict(replace(self.settings, seed=snapshot.seed, best_of=1)),
             "score": round(snapshot.score, 6),
             "step": snapshot.step,
             "versions": {"bigsleep": version("bigsleep"), "torch": torch.__version__},
         }
         return Picture(Image.fromarray(pixels), recipe)
+
+
+class Course:
+    """A dream under way: how far it is, and its searches, one for each seed that is still in."""
+
+    def __init__(self, dreaming: Dream) -> None:
+        self.dreaming, self.settings, self.optimizer = dreaming, dreaming.settings, dreaming.models.optimizer
+        dreaming.best = None
+        goal, first = dreaming.goal(), self.settings.seed
+        assert first is not None, "complete settings have a seed"
+        seeded = [replace(self.settings, seed=first + i) for i in range(self.settings.best_of)]
+        self.searches = [self.optimizer.search(goal, settings, chance(settings.seed)) for settings in seeded]
+        self.rungs = halvings(self.settings.best_of)
+        self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
+        self.score: float | None = None
+
+    def advance(self) -> Snapshot | None:
+        """Count the step that all searches have just made; a snapshot where one is due."""
+        self.step += 1
+        seconds, budget, steps = time.monotonic() - self.began, self.settings.time, self.settings.steps
+        self.share = self.step / steps if budget is None and steps else min(1.0, seconds / (budget or seconds))
+        # Asked for before the first step, a stop is meant as well.
+        self.done = self.share >= 1 or self.dreaming.stopped.is_set()
+        if self.done:
+            self.dreaming.stopped.clear()
+        keep = self.survivors()
+        due = keep == 1 and self.step % self.settings.save_every == 0
+        return self.select(keep) if due or self.done or keep < len(self.searches) else None
+
+    def survivors(self) -> int:
+        """How many searches go on from here."""
+        keep = len(self.searches)
+        while self.rungs and self.share >= self.rungs[0]:
+            del self.rungs[0]
+            keep = (keep + 1) // 2
+        return 1 if self.done else keep
+
+    def select(self, keep: int) -> Snapshot:
+        """Go on with the ``keep`` searches that score best; the snapshot of the first of them."""
+        shots = sorted(map(self.shoot, self.searches), key=lambda shot: shot[1].score, reverse=True)
+        self.searches = [search for search, _ in shots[:keep]]
+        best = shots[0][1]
+        self.score = best.score
+        if self.dreaming.best is None or best.score > self.dreaming.best.score:
+            self.dreaming.best = best
+        return best
+
+    def shoot(self, search: Search) -> tuple[Search, Snapshot]:
+        """A search with its snapshot; a :class:`BigsleepError` if there is nothing but NaN to see."""
+        image = self.optimizer.render(search)
+        score = self.optimizer.score(search, image)
+        if not math.isfinite(score):
+            raise BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")
+        size = self.settings.image_size
+        if image.shape[1] != size:
+            image = F.interpolate(image[None], size=(size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        assert search.settings.seed is not None
+        return search, Snapshot(image.cpu(), score, self.step, search.settings.seed)
+
+    def tell(self) -> None:
+        if self.dreaming.on_step:
+            seconds = time.monotonic() - self.began
+            self.dreaming.on_step(Progress(self.step, self.share, seconds, self.score))
+
+
+def chance(seed: int | None) -> torch.Generator:
+    assert seed is not None
+    return torch.Generator().manual_seed(seed)
+
+
+def halvings(count: int) -> list[float]:
+    """Shares of a dream after which the weaker half of ``count`` starts is dropped (successive halving).
+
+    Each of the rounds spends as much on those that will not win, so that all of them cost two dreams (Jamieson and
+    Talwalkar 2016 spend evenly too, but know no full length).
+
+    >>> [round(share, 2) for share in halvings(8)]
+    [0.05, 0.16, 0.49]
+    """
+    alive = []
+    while count > 1:
+        alive.append(count)
+        count = (count + 1) // 2
+    rungs, share = [], 0.0
+    for there in alive:
+        share += 1 / (len(alive) * (there - 1))
+        rungs.append(share)
+    return rungs
+
+
+def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream, Snapshot | Exception]]:
+    """Dream of many prompts, ``parallel`` of them in one batch; snapshots of any as they come.
+
+    The next dream begins as soon as one has ended. An exception instead of a snapshot ends its dream, and no other.
+    ``dreams`` is read as there is room.
+    """
+    waiting, courses = iter(dreams), list[Course]()
+    while True:
+        while sum(len(course.searches) for course in courses) < parallel:
+            dreaming = next(waiting, None)
+            if dreaming is None:
+                break
+            try:
+                courses.append(Course(dreaming))
+            except Exception as error:
+                yield dreaming, explained(error, dreaming)
+        if not courses:
+            return
+        for optimizer in {course.optimizer: None for course in courses}:
+            group = [course for course in courses if course.optimizer is optimizer]
+            try:
+                step_all(group, parallel)
+            except Exception as error:
+                for course in group:
+                    courses.remove(course)
+                    yield course.dreaming, explained(error, course.dreaming)
+        for course in list(courses):
+            try:
+                snapshot = course.advance()
+            except Exception as error:
+                courses.remove(course)
+                yield course.dreaming, explained(error, course.dreaming)
+                continue
+            if course.done:
+                courses.remove(course)
+            if snapshot is not None:
+                yield course.dreaming, snapshot
+            course.tell()
+
+
+def step_all(courses: list[Course], parallel: int) -> None:
+    """One step of all searches of ``courses``, ``parallel`` at a time."""
+    pairs = [(search, course.share) for course in courses for search in course.searches]
+    for begin in range(0, len(pairs), parallel):
+        searches, shares = zip(*pairs[begin : begin + parallel], strict=True)
+        courses[0].optimizer.step(searches, shares)
+
+
+def explained(error: Exception, dreaming: Dream) -> Exception:
+    if isinstance(error, torch.OutOfMemoryError):
+        models = dreaming.models
+        return BigsleepError(f"{models.device} has too little memory for {models.model}: try a smaller one")
+    return error
 
 
 def dream(prompt: str, settings: Settings | None = None, **options: Any) -> Picture:

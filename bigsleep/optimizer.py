@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,7 @@ from bigsleep.settings import Settings
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
-CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once; memory follows this, not --cutouts
+CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once, where memory allows
 GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
 NEAREST = 5  # classes that --init words lets audition
 HEAD_START = 0.9  # share of the class that a start by words begins with
@@ -40,107 +42,49 @@ class Goal:
         return self.likeness(features) / self.weights.abs().sum()
 
 
-class Optimizer:
-    """One dream's search. ``generator`` and ``perceptor`` are fp32; steps run in copies of them in ``dtype``.
+class Search:
+    """One dream's state: its goal, latents, Adam, moving average, and its own chance.
 
     ``settings`` must be complete (no model preference left open). ``random`` is the dream's only source of chance and
-    lives on the CPU, so that a seed means the same on every device.
+    lives on the CPU, so that a seed means the same on every device and in any company.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        perceptor: Perceptor,
-        goal: Goal,
-        settings: Settings,
-        random: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.generator, self.perceptor, self.goal = generator, perceptor, goal
-        self.settings, self.random = settings, random
-        lower = dtype != torch.float32
-        self.fast_generator = generator.lowered(dtype) if lower else generator
-        self.fast_perceptor = perceptor.lowered(dtype) if lower else perceptor
-        self.device = goal.features.device
-        self.chunk = CHUNK[self.device.type]
+    latents: Latents
+    adam: torch.optim.Adam
+    average: MovingAverage
+
+    def __init__(self, goal: Goal, settings: Settings, random: torch.Generator) -> None:
+        self.goal, self.settings, self.random = goal, settings, random
         self.evaluation = self.draw(EVALUATION_CUTOUTS, augment=0.0)
-        noise, logits = self.start()
-        self.latents = Latents(noise, logits, settings.classes, settings.max_classes).to(self.device)
+
+    def begin(self, noise: Tensor, logits: Tensor) -> None:
+        """Start from noise ``[S, Z]`` and class logits ``[S, C]``."""
+        settings = self.settings
+        self.latents = Latents(noise, logits, settings.classes, settings.max_classes)
         groups = [
-            {"params": [self.latents.noise], "lr": settings.lr},
-            {"params": [self.latents.logits], "lr": settings.class_lr},
+            {"params": [self.latents.noise], "rate": settings.lr},
+            {"params": [self.latents.logits], "rate": settings.class_lr},
         ]
-        self.rates = [settings.lr, settings.class_lr]
         self.adam = torch.optim.Adam(groups)
         self.average = MovingAverage(self.latents, settings.ema)
 
     def draw(self, count: int, augment: float) -> Cutouts:
         return draw_cutouts(count, self.settings.cutout_min, self.settings.cutout_max, augment, self.random)
 
-    def start(self) -> tuple[Tensor, Tensor]:
-        """Noise ``[S, Z]`` and class logits ``[S, C]`` to begin with: the best of the auditions."""
-        count, stages = self.settings.auditions, self.generator.stages
-        rows = stages if self.settings.stages == "free" else 1
-        noise = torch.randn(count, rows, self.generator.noise_size, generator=self.random)
-        logits = self.random_logits(count, rows)
-        names = torch.zeros(count)
-        if self.settings.init == "words":
-            classes, likeness = self.nearest_classes()
-            self.favour(logits, classes)
-            names = NAME_WEIGHT * likeness[torch.arange(count) % len(likeness)]
-        noise, logits = (part.expand(-1, stages, -1) for part in (noise, logits))
-        if count == 1:
-            return noise[0], logits[0]
-        scores = torch.cat([self.audition(n, c) for n, c in zip(noise.split(8), logits.split(8), strict=True)])
-        best = int((scores + names).argmax())
-        return noise[best], logits[best]
-
-    def random_logits(self, count: int, rows: int) -> Tensor:
-        """Big Sleep's N(-3.9, 0.3), under which a sigmoid leaves each class 2 %; for a softmax around 0."""
-        mean = -3.9 if self.settings.classes == "sigmoid" else 0.0
-        return mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=self.random)
-
-    def nearest_classes(self) -> tuple[list[int], Tensor]:
-        """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
-        features = self.generator.class_features
-        if features is None or self.perceptor.name != "emoji":
-            assert self.generator.class_names is not None, "the dreamer checks that --init words has names"
-            features = self.perceptor.encode_text(self.generator.class_names)
-        scores = self.goal.score(F.normalize(features.float(), dim=1).to(self.device)).cpu()
-        best = scores.topk(min(NEAREST, len(scores)))
-        return best.indices.tolist(), best.values
-
-    def favour(self, logits: Tensor, nearest: list[int]) -> None:
-        """Give each audition of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""
-        others = 1 if self.settings.classes == "sigmoid" else logits.shape[2] - 1
-        for i, row in enumerate(logits):
-            row[:, nearest[i % len(nearest)]] = math.log(HEAD_START / (1 - HEAD_START) * others)
-
-    @torch.no_grad()
-    def audition(self, noise: Tensor, logits: Tensor) -> Tensor:
-        """Scores ``[A]`` of starts ``[A, S, Z]`` and ``[A, S, C]``, each in four of the evaluation cutouts."""
-        shares = class_shares(logits, self.settings.classes, self.settings.max_classes)
-        images = self.fast_generator(noise.to(self.device), shares.to(self.device)) / 2 + 0.5
-        crops = [cut(image[None], self.evaluation[:4], self.perceptor.size) for image in images]
-        features = self.fast_perceptor.encode_images(torch.cat(crops))
-        return self.goal.score(features).view(len(images), -1).mean(1).cpu()
-
-    def step(self, share: float) -> float:
-        """One Adam step, a ``share`` in 0..1 of the way through the dream; the loss before it."""
-        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.rate_at(share)
-        self.adam.zero_grad(set_to_none=True)
-        noise, shares = self.latents()
-        image = self.fast_generator(noise[None], shares[None]) / 2 + 0.5
-        likeness, gradient = self.likeness_gradient(image.detach())
+    def penalty(self, noise: Tensor, shares: Tensor) -> Tensor:
+        """What noise ``[S, Z]`` and class shares ``[S, C]`` cost beside their picture's likeness."""
         penalty = self.settings.noise_weight * noise_penalty(noise)
-        penalty = penalty + self.settings.class_weight * class_penalty(shares, self.settings.classes)
-        torch.autograd.backward([image, penalty], [-SIMILARITY_WEIGHT * gradient, torch.ones_like(penalty)])
+        return penalty + self.settings.class_weight * class_penalty(shares, self.settings.classes)
+
+    def update(self, share: float) -> None:
+        """Follow the gradients that the latents have, a ``share`` in 0..1 of the way through the dream."""
+        for group in self.adam.param_groups:
+            group["lr"] = group["rate"] * self.rate_at(share)
         if self.tied(share):
             self.latents.tie_gradients()
         self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
         self.average.update()
-        return float(penalty.detach()) - SIMILARITY_WEIGHT * likeness
 
     def rate_at(self, share: float) -> float:
         return 1.0 if self.settings.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
@@ -151,40 +95,197 @@ class Optimizer:
             self.settings.stages == "released" and share < self.settings.release
         )
 
-    def likeness_gradient(self, image: Tensor) -> tuple[float, Tensor]:
-        """Mean likeness of random cutouts of ``image`` ``[1, 3, H, W]``, and its gradient in the image.
 
-        CLIP sees the cutouts in chunks; their gradients add up in the image, so the sum is that of one pass. Where the
+class Optimizer:
+    """Steps any number of searches in one batch: one BigGAN pass for all, and CLIP over all their cutouts.
+
+    ``generator`` and ``perceptor`` are fp32 and render and judge what is shown; steps run in copies of them in
+    ``dtype``, compiled where ``compile`` says so. A search's course is, up to rounding, what it would be alone.
+    """
+
+    def __init__(
+        self, generator: Generator, perceptor: Perceptor, dtype: torch.dtype = torch.float32, compile: bool = False
+    ) -> None:
+        self.generator, self.perceptor = generator, perceptor
+        self.fast_generator, self.fast_perceptor = generator, perceptor
+        if compile or dtype != torch.float32:
+            self.fast_generator, self.fast_perceptor = generator.lowered(dtype), perceptor.lowered(dtype)
+        self.device = generator.embeddings.device
+        self.chunk = affordable_chunk(self.fast_perceptor, self.device)
+        if compile:
+            self.fast_generator.compile()
+            self.fast_perceptor.visual.compile()
+        self.batch: int | None = None  # searches that a pass of BigGAN takes; no limit until memory ends
+
+    def search(self, goal: Goal, settings: Settings, random: torch.Generator) -> Search:
+        """A search for ``goal``, begun at the best of its auditions."""
+        search = Search(goal, settings, random)
+        noise, logits = self.start(search)
+        search.begin(noise.to(self.device), logits.to(self.device))
+        return search
+
+    def start(self, search: Search) -> tuple[Tensor, Tensor]:
+        """Noise ``[S, Z]`` and class logits ``[S, C]`` to begin with: the best of the auditions."""
+        settings, stages = search.settings, self.generator.stages
+        count, rows = settings.auditions, stages if settings.stages == "free" else 1
+        noise = torch.randn(count, rows, self.generator.noise_size, generator=search.random)
+        # Big Sleep's N(-3.9, 0.3), under which a sigmoid leaves each class 2 %; for a softmax around 0.
+        mean = -3.9 if settings.classes == "sigmoid" else 0.0
+        logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=search.random)
+        names = torch.zeros(count)
+        if settings.init == "words":
+            classes, likeness = self.nearest_classes(search.goal)
+            favour(logits, classes, settings.classes)
+            names = NAME_WEIGHT * likeness[torch.arange(count) % len(likeness)]
+        noise, logits = (part.expand(-1, stages, -1) for part in (noise, logits))
+        if count == 1:
+            return noise[0], logits[0]
+        auditions = zip(noise.split(8), logits.split(8), strict=True)
+        scores = torch.cat([self.audition(search, n, c) for n, c in auditions])
+        best = int((scores + names).argmax())
+        return noise[best], logits[best]
+
+    def nearest_classes(self, goal: Goal) -> tuple[list[int], Tensor]:
+        """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
+        features = self.generator.class_features
+        if features is None or self.perceptor.name != "emoji":
+            assert self.generator.class_names is not None, "the dreamer checks that --init words has names"
+            features = self.perceptor.encode_text(self.generator.class_names)
+        scores = goal.score(F.normalize(features.float(), dim=1).to(self.device)).cpu()
+        best = scores.topk(min(NEAREST, len(scores)))
+        return best.indices.tolist(), best.values
+
+    @torch.no_grad()
+    def audition(self, search: Search, noise: Tensor, logits: Tensor) -> Tensor:
+        """Scores ``[A]`` of starts ``[A, S, Z]`` and ``[A, S, C]``, each in four of the evaluation cutouts."""
+        shares = class_shares(logits, search.settings.classes, search.settings.max_classes)
+        images = self.fast_generator(noise.to(self.device), shares.to(self.device)) / 2 + 0.5
+        crops = [cut(image[None], search.evaluation[:4], self.perceptor.size) for image in images]
+        features = self.fast_perceptor.encode_images(torch.cat(crops))
+        return search.goal.score(features).view(len(images), -1).mean(1).cpu()
+
+    def step(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
+        """One Adam step of each search, ``shares`` in 0..1 of the way through its dream; their losses before it.
+
+        Where the device's memory cannot hold a batch, batches are halved from then on.
+        """
+        losses: list[float] = []
+        while len(losses) < len(searches):
+            part = slice(len(losses), len(losses) + (self.batch or len(searches)))
+            states = [search.random.get_state() for search in searches[part]]
+            try:
+                losses += self.step_together(searches[part], shares[part])
+                continue
+            except torch.OutOfMemoryError:
+                if len(states) == 1:
+                    raise
+            # Out here nothing of the failed pass is held any more.
+            self.batch = len(states) // 2
+            for search, state in zip(searches[part], states, strict=True):
+                search.random.set_state(state)
+        return losses
+
+    def step_together(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
+        latents = [search.latents() for search in searches]
+        noise, classes = (torch.stack(parts) for parts in zip(*latents, strict=True))
+        images = self.fast_generator(noise, classes) / 2 + 0.5
+        likenesses, gradient = self.likeness_gradient(searches, images.detach())
+        penalties = torch.stack([search.penalty(*both) for search, both in zip(searches, latents, strict=True)])
+        torch.autograd.backward([images, penalties], [-SIMILARITY_WEIGHT * gradient, torch.ones_like(penalties)])
+        for search, share in zip(searches, shares, strict=True):
+            search.update(share)
+        return (penalties.detach() - SIMILARITY_WEIGHT * likenesses).tolist()
+
+    def likeness_gradient(self, searches: Sequence[Search], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean likenesses ``[B]`` of random cutouts of each search's image ``[B, 3, H, W]``, and their gradients in it.
+
+        CLIP sees the cutouts in chunks; their gradients add up in the images, so the sum is that of one pass. Where the
         device's memory cannot hold a chunk, chunks are halved from then on.
         """
-        image = image.requires_grad_()
-        cutouts = self.draw(self.settings.cutouts, self.settings.augment)
-        total, begin = 0.0, 0
-        while begin < len(cutouts):
-            chunk = cutouts[begin : begin + self.chunk]
+        leaves = [image.requires_grad_() for image in images.split(1)]
+        cutouts = [search.draw(search.settings.cutouts, search.settings.augment) for search in searches]
+        totals = torch.zeros(len(searches), device=self.device)
+        begin, count = 0, sum(map(len, cutouts))
+        while begin < count:
+            end = min(begin + self.chunk, count)
+            chunk = list(pieces(cutouts, begin, end))
+            states = [searches[i].random.get_state() for i, _ in chunk]
             try:
-                crops = cut(image, chunk, self.perceptor.size, self.random)
-                likeness = self.goal.likeness(self.fast_perceptor.encode_images(crops)).sum() / len(cutouts)
-                (GRADIENT_SCALE * likeness).backward()
+                crops = [cut(leaves[i], part, self.perceptor.size, searches[i].random) for i, part in chunk]
+                features = self.fast_perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
+                means = [
+                    searches[i].goal.likeness(seen).sum() / len(cutouts[i])
+                    for (i, _), seen in zip(chunk, features, strict=True)
+                ]
+                (GRADIENT_SCALE * torch.stack(means).sum()).backward()
             except torch.OutOfMemoryError:
                 if self.chunk == 1:
                     raise
-                self.chunk //= 2
+                self.chunk = max(1, min(self.chunk, count) // 2)
+                for (i, _), state in zip(chunk, states, strict=True):
+                    searches[i].random.set_state(state)
                 continue
-            total += float(likeness.detach())
-            begin += len(chunk)
-        assert image.grad is not None
-        return total, image.grad / GRADIENT_SCALE
+            for (i, _), mean in zip(chunk, means, strict=True):
+                totals[i] += mean.detach()
+            begin = end
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        return totals, torch.cat(gradients) / GRADIENT_SCALE
 
     @torch.no_grad()
-    def render(self) -> Tensor:
+    def render(self, search: Search) -> Tensor:
         """The picture of the averaged latents in fp32: ``[3, size, size]`` in 0..1."""
-        noise, logits = self.average.values()
-        shares = class_shares(logits, self.settings.classes, self.settings.max_classes)
+        noise, logits = search.average.values()
+        shares = class_shares(logits, search.settings.classes, search.settings.max_classes)
         return (self.generator(noise[None], shares[None])[0] / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
-    def score(self, image: Tensor) -> float:
+    def score(self, search: Search, image: Tensor) -> float:
         """The score of ``image`` ``[3, H, W]`` over the evaluation cutouts, in fp32."""
-        crops = cut(image[None], self.evaluation, self.perceptor.size)
-        return float(self.goal.score(self.perceptor.encode_images(crops)).mean())
+        crops = cut(image[None], search.evaluation, self.perceptor.size)
+        return float(search.goal.score(self.perceptor.encode_images(crops)).mean())
+
+
+def favour(logits: Tensor, nearest: list[int], classes: str) -> None:
+    """Give each audition of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""
+    others = 1 if classes == "sigmoid" else logits.shape[2] - 1
+    for i, row in enumerate(logits):
+        row[:, nearest[i % len(nearest)]] = math.log(HEAD_START / (1 - HEAD_START) * others)
+
+
+def pieces(cutouts: list[Cutouts], begin: int, end: int) -> Iterator[tuple[int, Cutouts]]:
+    """The cutouts ``begin``..``end`` of all those of all searches in a row, as ``(search, its part of them)``."""
+    for i, drawn in enumerate(cutouts):
+        if begin < len(drawn) and end > 0:
+            yield i, drawn[max(begin, 0) : end]
+        begin, end = begin - len(drawn), end - len(drawn)
+
+
+def affordable_chunk(perceptor: Perceptor, device: torch.device) -> int:
+    """How many cutouts CLIP may see at once: at most the device's ``CHUNK``, in at most half of its free memory."""
+    return max(1, min(CHUNK[device.type], free_memory(device) // 2 // cutout_bytes(perceptor, device)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return psutil.virtual_memory().available
+
+
+def cutout_bytes(perceptor: Perceptor, device: torch.device) -> int:
+    """Bytes that CLIP keeps of one cutout between its forward and its backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pixels = torch.zeros(1, 3, perceptor.size, perceptor.size, device=device, requires_grad=True)
+        features = perceptor.encode_images(pixels)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in perceptor.parameters()}
+    del features  # until here it held what was kept
+    return max(1, sum(size for place, size in kept.items() if place not in weights))

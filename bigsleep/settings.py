@@ -12,6 +12,7 @@ from typing import Any
 
 from bigsleep.errors import BigsleepError
 
+KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false"}
 SIZES = (128, 256, 512)  # sides of pictures: the published BigGANs'
 
 
@@ -133,6 +134,13 @@ class Settings:
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
     precision: str = option("auto", "Arithmetic of the steps.", choices=("auto", "fp32", "bf16", "fp16"))
+    threads: int = option(
+        None, "CPU threads of a dream; a part of what makes its bytes.", kind=int, least=1, most=1024, shown="all cores"
+    )
+    compile: bool = option(False, "Compile the models' steps: a slow start, then faster on a GPU.", kind=bool)
+    best_of: int = option(
+        1, "Seeds that a dream starts with; the weaker half is dropped time and again.", kind=int, least=1, most=1024
+    )
     save_every: int = option(None, "Steps between snapshots.", kind=int, least=1, most=1_000_000, shown="the model's")
 
     def __post_init__(self) -> None:
@@ -171,8 +179,8 @@ def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     if value is None:
         return None
     kind = rules["kind"]
-    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise BigsleepError(f"{flag} takes {'text' if kind is str else 'a number'}, not {value!r}", usage=True)
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise BigsleepError(f"{flag} takes {KINDS[kind]}, not {value!r}", usage=True)
     if kind is float:
         value = float(value)
     if rules["choices"] and value not in rules["choices"]:

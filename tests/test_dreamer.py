@@ -1,11 +1,14 @@
 """The Python API on the built-in pair."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bigsleep import BigsleepError, Dream, Models, Settings, dream
+from bigsleep.dreamer import together
+from bigsleep.optimizer import Goal, Optimizer
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,77 @@ def test_what_cannot_be_dreamt_is_refused_in_one_line(options, message):
 def test_each_precision_dreams(precision):
     snapshots = list(Dream("a red heart", model="emoji", seed=1, steps=3, auditions=3, precision=precision))
     assert snapshots[-1].score > 0.2
+
+
+def ends(pairs):
+    """What each dream of ``together`` came to: its last snapshot, or the exception that ended it."""
+    return {dreaming.prompt.text: outcome for dreaming, outcome in pairs}
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 5])
+def test_together_each_dream_ends_as_it_would_alone(parallel):
+    models = Models.load(Settings(model="emoji", precision="fp32"))
+    prompts = ["a red heart", "a banana", "an owl"]
+    together_ = [short(models, prompt, seed=i, steps=2 + i) for i, prompt in enumerate(prompts)]
+    ended = ends(together(together_, parallel))
+    for i, prompt in enumerate(prompts):
+        (*_, alone) = short(models, prompt, seed=i, steps=2 + i)
+        assert (ended[prompt].step, ended[prompt].seed) == (alone.step, i)
+        assert ended[prompt].score == pytest.approx(alone.score, abs=2e-3)
+        assert (ended[prompt].image - alone.image).abs().mean() < 5e-3
+
+
+def test_dreams_begin_as_others_end(models):
+    drawn = []
+
+    def dreams():
+        for steps in (1, 4, 1, 1):
+            drawn.append(steps)
+            yield short(models, f"a cat {len(drawn)}", steps=steps, save_every=100)
+
+    order = []
+    for dreaming, _ in together(dreams(), parallel=2):
+        order.append((dreaming.prompt.text, len(drawn)))
+    assert order == [("a cat 1", 2), ("a cat 3", 3), ("a cat 4", 4), ("a cat 2", 4)]
+
+
+def test_a_dream_that_diverges_ends_alone(models):
+    good, bad = short(models, "a cat"), short(models, "a dog", auditions=1, init="random")
+    goal = bad.goal()
+    bad.goal = lambda: Goal(goal.features, goal.weights * torch.inf)
+    ended = ends(together([bad, good], parallel=2))
+    assert isinstance(ended["a dog"], BigsleepError) and "diverged" in str(ended["a dog"])
+    assert ended["a cat"].step == 6
+
+
+def test_the_best_of_several_seeds_is_one_of_their_dreams_and_not_the_worst(models):
+    several = short(models, "a purple flower", best_of=4, steps=12, seed=10, auditions=1, init="random")
+    steps = [snapshot.step for snapshot in several]
+    assert steps == [2, 8, 10, 12]  # where half of the seeds is dropped, and as always from then on
+    alone = [
+        list(short(models, "a purple flower", steps=12, seed=10 + i, auditions=1, init="random")) for i in range(4)
+    ]
+    finals = [snapshots[-1].score for snapshots in alone]
+    assert several.best.seed in range(10, 14) and several.best.score > sorted(finals)[1]
+    recorded = several.picture(several.best).recipe["settings"]
+    assert recorded["seed"] == several.best.seed and recorded["best_of"] == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 16])
+def test_the_best_of_many_costs_about_two_dreams(models, count):
+    made = []
+
+    class Counting(Optimizer):
+        def step(self, searches, shares):
+            made.extend(searches)
+            return super().step(searches, shares)
+
+    counted = replace(models)
+    counted.__dict__["optimizer"] = Counting(models.generator, models.perceptor)
+    list(short(counted, "a cat", best_of=count, steps=40, auditions=1, cutouts=1, save_every=1000))
+    assert 40 <= len(made) <= 40 * (1 if count == 1 else 2.6)
+
+
+def test_stopping_the_best_of_several_yields_the_best_so_far(models):
+    dreaming = short(models, best_of=3, steps=1000, on_step=lambda progress: dreaming.stop())
+    assert [snapshot.step for snapshot in dreaming] == [2]

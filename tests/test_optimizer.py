@@ -1,9 +1,9 @@
 """The loop on the built-in pair."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis.strategies import integers
 
 import bigsleep.optimizer as optimizer_module
 from bigsleep import Models, Settings
@@ -17,34 +17,51 @@ def models():
     return Models.load(Settings(model="emoji", precision="fp32", device="cpu"))
 
 
-def optimizer(models, text="a red heart", seed=1, **options):
-    settings = complete_settings(Settings(model="emoji", seed=seed, auditions=4, **options), models)
-    goal = Goal(models.perceptor.encode_text([text]), torch.ones(1))
-    return Optimizer(models.generator, models.perceptor, goal, settings, torch.Generator().manual_seed(seed))
+class Alone:
+    """One search with its optimizer, stepped by itself."""
+
+    def __init__(self, models, text="a red heart", seed=1, goal=None, **options):
+        settings = complete_settings(Settings(**{"model": "emoji", "seed": seed, "auditions": 4, **options}), models)
+        goal = goal or Goal(models.perceptor.encode_text([text]), torch.ones(1))
+        self.optimizer = Optimizer(models.generator, models.perceptor)
+        self.search = self.optimizer.search(goal, settings, torch.Generator().manual_seed(seed))
+
+    def step(self, share):
+        return self.optimizer.step([self.search], [share])[0]
+
+    def render(self):
+        return self.optimizer.render(self.search)
+
+    def score(self):
+        return self.optimizer.score(self.search, self.render())
+
+    def gradient(self, image):
+        likeness, gradient = self.optimizer.likeness_gradient([self.search], image)
+        return float(likeness), gradient
 
 
 def test_steps_raise_the_score(models):
-    searching = optimizer(models, "a purple flower", init="random", stages="free")
-    before = searching.score(searching.render())
+    alone = Alone(models, "a purple flower", init="random", stages="free")
+    before = alone.score()
     for step in range(15):
-        searching.step(step / 15)
-    assert searching.score(searching.render()) > before + 0.02
+        alone.step(step / 15)
+    assert alone.score() > before + 0.02
 
 
 def test_the_chunk_size_changes_memory_and_not_the_gradient(models, monkeypatch):
     gradients = []
     for chunk in (2, 3, 64):
         monkeypatch.setitem(optimizer_module.CHUNK, "cpu", chunk)
-        searching = optimizer(models, cutouts=8, augment=0.0)
-        image = searching.render()[None].detach()
-        gradients.append(searching.likeness_gradient(image)[1])
+        alone = Alone(models, cutouts=8, augment=0.0)
+        image = alone.render()[None].detach()
+        gradients.append(alone.gradient(image)[1])
     torch.testing.assert_close(gradients[0], gradients[2], atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(gradients[1], gradients[2], atol=1e-6, rtol=1e-4)
 
 
 def test_out_of_memory_halves_the_chunk_and_goes_on(models, monkeypatch):
-    searching, plain = (optimizer(models, cutouts=8, augment=0.0) for _ in range(2))
-    encode, seen = searching.fast_perceptor.encode_images, []
+    alone, plain = (Alone(models, cutouts=8, augment=1.0) for _ in range(2))
+    encode, seen = models.perceptor.encode_images, []
 
     def small_device(pixels):
         seen.append(len(pixels))
@@ -52,71 +69,124 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(models, monkeypatch):
             raise torch.OutOfMemoryError("device full")
         return encode(pixels)
 
-    image = searching.render()[None].detach()
-    expected = plain.likeness_gradient(image.clone())[1]
-    monkeypatch.setattr(searching.fast_perceptor, "encode_images", small_device)
-    gradient = searching.likeness_gradient(image)[1]
-    assert seen == [8, 8, 8, 4, 2, 2, 2, 2]  # chunks of 32, 16 and 8 hold all eight cutouts
+    image = alone.render()[None].detach()
+    expected = plain.gradient(image.clone())[1]
+    monkeypatch.setattr(models.perceptor, "encode_images", small_device)
+    gradient = alone.gradient(image)[1]
+    assert seen == [8, 4, 2, 2, 2, 2]
     torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
 
+def test_the_chunk_fits_in_half_of_the_memory_that_is_free(models, monkeypatch):
+    cpu = torch.device("cpu")
+    each = optimizer_module.cutout_bytes(models.perceptor, cpu)
+    assert 1e5 < each < 1e8, "what the small tower keeps of a 64 px image"
+    for free, chunk in ((1e15, optimizer_module.CHUNK["cpu"]), (10.5 * each, 5), (0, 1)):
+        monkeypatch.setattr(optimizer_module, "free_memory", lambda _, free=free: int(free))
+        assert optimizer_module.affordable_chunk(models.perceptor, cpu) == chunk
+
+
+def companions(models, count):
+    """Searches that differ in prompt, seed, cutouts, penalties and length."""
+    prompts = ["a red heart", "a banana", "an owl", "a rocket"]
+    return [
+        Alone(models, prompts[i % 4], seed=i, cutouts=3 + i, classes=["softmax", "sigmoid"][i % 2], lr=0.05 + 0.01 * i)
+        for i in range(count)
+    ]
+
+
+@settings(max_examples=6, deadline=None)
+@given(chunk=integers(1, 40), batch=integers(1, 5), count=integers(1, 4))
+def test_in_company_each_search_goes_as_it_would_alone(models, chunk, batch, count):
+    company, alone = companions(models, count), companions(models, count)
+    optimizer = Optimizer(models.generator, models.perceptor)
+    optimizer.chunk, optimizer.batch = chunk, batch
+    for step in range(2):
+        shares = [step / (5 + i) for i in range(count)]
+        losses = optimizer.step([one.search for one in company], shares)
+        assert losses == pytest.approx([one.step(share) for one, share in zip(alone, shares, strict=True)], rel=1e-4)
+    for one, other in zip(company, alone, strict=True):
+        torch.testing.assert_close(one.search.latents.noise, other.search.latents.noise, atol=1e-3, rtol=1e-3)
+        assert one.score() == pytest.approx(other.score(), abs=1e-3)
+
+
+def test_out_of_memory_halves_the_batch_and_every_search_goes_on(models, monkeypatch):
+    company, alone = companions(models, 4), companions(models, 4)
+    optimizer = Optimizer(models.generator, models.perceptor)
+    forward, seen = models.generator.forward, []
+
+    def small_device(noise, classes):
+        seen.append(len(noise))
+        if len(noise) > 1:
+            raise torch.OutOfMemoryError("device full")
+        return forward(noise, classes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models.generator, "forward", small_device)
+        losses = optimizer.step([one.search for one in company], [0.0] * 4)
+    assert seen == [4, 2, 1, 1, 1, 1]
+    assert losses == pytest.approx([one.step(0.0) for one in alone], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_the_steps_are_the_same(models):
+    plain = Alone(models, seed=1)
+    compiled = Alone(models, seed=1)
+    compiled.optimizer = Optimizer(models.generator, models.perceptor, compile=True)
+    losses = [[one.step(share) for share in (0.0, 0.1)] for one in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_the_gradient_is_that_of_the_mean_likeness(models):
-    searching = optimizer(models, cutouts=4, augment=0.0)
-    image = searching.render()[None].detach()
-    state = searching.random.get_state()
-    _, gradient = searching.likeness_gradient(image)
+    alone = Alone(models, cutouts=4, augment=0.0)
+    image = alone.render()[None].detach()
+    state = alone.search.random.get_state()
+    _, gradient = alone.gradient(image)
     uphill = gradient / gradient.norm()
     values = []
     for move in (-0.02, 0.02):
-        searching.random.set_state(state)
-        values.append(searching.likeness_gradient((image + move * uphill).detach())[0])
+        alone.search.random.set_state(state)
+        values.append(alone.gradient((image + move * uphill).detach())[0])
     assert (values[1] - values[0]) / 0.04 == pytest.approx(float(gradient.norm()), rel=0.05)
 
 
 def test_a_start_by_words_is_near_the_words(models):
-    # One plain start each, so that it is the words that tell.
-    plain = Settings(model="emoji", auditions=1, seed=1)
     scores = {"words": 0.0, "random": 0.0}
     for prompt in ("a banana", "a rocket", "a red heart"):
-        goal = Goal(models.perceptor.encode_text([prompt]), torch.ones(1))
-        for init in scores:
-            settings = complete_settings(replace(plain, init=init), models)
-            searching = Optimizer(models.generator, models.perceptor, goal, settings, torch.Generator().manual_seed(1))
-            scores[init] += searching.score(searching.render()) / 3
+        for init in scores:  # one plain start each, so that it is the words that tell
+            scores[init] += Alone(models, prompt, init=init, auditions=1).score() / 3
     assert scores["words"] > scores["random"] + 0.1
 
 
 @pytest.mark.parametrize("stages", ["free", "released", "shared"])
 def test_stages_are_free_released_or_shared(models, stages):
-    searching = optimizer(models, stages=stages, release=0.5)
+    alone = Alone(models, stages=stages, release=0.5)
     rows = []
     for share in (0.0, 0.4, 0.6):
-        searching.step(share)
-        rows.append(bool((searching.latents.noise == searching.latents.noise[0]).all()))
+        alone.step(share)
+        rows.append(bool((alone.search.latents.noise == alone.search.latents.noise[0]).all()))
     assert rows == {"free": [False] * 3, "released": [True, True, False], "shared": [True] * 3}[stages]
 
 
 def test_the_cosine_schedule_ends_at_rest_and_the_constant_one_does_not(models):
-    assert optimizer(models, schedule="cosine").rate_at(1.0) == pytest.approx(0)
-    assert optimizer(models, schedule="constant").rate_at(1.0) == 1
+    assert Alone(models, schedule="cosine").search.rate_at(1.0) == pytest.approx(0)
+    assert Alone(models, schedule="constant").search.rate_at(1.0) == 1
 
 
 def test_big_sleeps_recipe_runs_on_any_generator(models):
-    searching = optimizer(models, **{k: v for k, v in BIG_SLEEP.items() if k != "auditions"}, cutouts=4)
-    assert abs(searching.latents.logits.mean().item() + 3.9) < 0.01
-    loss = searching.step(0.0)
+    alone = Alone(models, **{k: v for k, v in BIG_SLEEP.items() if k != "auditions"}, cutouts=4)
+    assert abs(alone.search.latents.logits.mean().item() + 3.9) < 0.01
+    loss = alone.step(0.0)
     assert loss == loss and abs(loss) < 1e4
 
 
 def test_avoiding_pushes_away(models):
     features = models.perceptor.encode_text(["a heart", "red"])
-    settings = complete_settings(Settings(model="emoji", seed=3, auditions=1), models)
     likeness = {}
     for weight in (-1.0, 1.0):
-        goal = Goal(features, torch.tensor([1.0, weight]))
-        searching = Optimizer(models.generator, models.perceptor, goal, settings, torch.Generator().manual_seed(3))
+        alone = Alone(models, seed=3, auditions=1, goal=Goal(features, torch.tensor([1.0, weight])))
         for step in range(12):
-            searching.step(step / 12)
-        crops = torch.nn.functional.interpolate(searching.render()[None], size=(64, 64))
+            alone.step(step / 12)
+        crops = torch.nn.functional.interpolate(alone.render()[None], size=(64, 64))
         likeness[weight] = float(models.perceptor.encode_images(crops) @ features[1])
     assert likeness[-1.0] < likeness[1.0]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bigsleep.errors import BigsleepError
 
@@ -94,11 +95,45 @@ def statistics_at(rows: Tensor, truncation: float) -> Tensor:
     return rows[low] if share == 0 else torch.lerp(rows[low], rows[low + 1], share)
 
 
-class ConditionalScaleShift(nn.Module):
-    """Conditional batch norm and ReLU: relu(scale(c) * x + shift(c)), with fixed statistics.
+conv_backward = torch.ops.aten.convolution_backward.default
+threshold_backward = torch.ops.aten.threshold_backward.default
 
-    ``condition`` ``[B, 2Z]`` stays in fp32; ``x`` ``[B, F, H, W]`` may be lower.
+
+class ScaleShiftConv(torch.autograd.Function):
+    """conv(relu(scale * x + shift)) with a frozen convolution, enlarged twofold before it where ``up``.
+
+    autograd would keep what goes into the ReLU and what goes into the convolution, the latter enlarged. A frozen
+    convolution's gradient needs no input and the ReLU's is soon computed again, so that ``x`` is all that is kept.
     """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, up: bool) -> Tensor:
+        ctx.save_for_backward(x, scale, shift, weight)
+        ctx.up = up
+        y = torch.addcmul(shift, x, scale).relu_()
+        return F.conv2d(enlarged(y) if up else y, weight, bias, padding=weight.shape[2] // 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, shift, weight = ctx.saved_tensors
+        # A stand-in for the input: only its shape and layout are looked at.
+        seen = torch.empty((len(x), weight.shape[1], *gradient.shape[2:]), dtype=x.dtype, device=x.device)
+        seen = seen.to(memory_format=torch.channels_last) if ctx.up else x
+        padding, ones, wanted = [weight.shape[2] // 2] * 2, [1, 1], [True, False, False]
+        g, _, _ = conv_backward(gradient, seen, weight, None, ones, padding, ones, False, [0, 0], 1, wanted)
+        if ctx.up:
+            g = F.avg_pool2d(g, 2, divisor_override=1)
+        g = threshold_backward(g, torch.addcmul(shift, x, scale), 0)
+        return g * scale, (g * x).sum((2, 3), keepdim=True), g.sum((2, 3), keepdim=True), None, None, None
+
+
+def enlarged(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class ConditionalScaleShift(nn.Module):
+    """Conditional batch norm with fixed statistics: scale(c) and shift(c) of a condition ``[B, 2Z]``, in fp32."""
 
     def __init__(self, state: Checkpoint, name: str, features: int, config: BigGANConfig, truncation: float) -> None:
         super().__init__()
@@ -110,22 +145,13 @@ class ConditionalScaleShift(nn.Module):
         self.weight = frozen(torch.cat([scale, offset]))
         self.bias = frozen(torch.cat([deviation, -mean * deviation]))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = F.linear(condition, self.weight, self.bias).to(x.dtype)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(shift, x, scale).relu()
+    def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """``(scale, shift)``, each ``[B, F, 1, 1]``."""
+        return F.linear(condition, self.weight, self.bias)[:, :, None, None].chunk(2, 1)
 
 
 class GenBlock(nn.Module):
     """BigGAN-deep's residual bottleneck: 1x1, 3x3, 3x3, 1x1, each behind a conditional scale and shift."""
-
-    bn_0: ConditionalScaleShift
-    bn_1: ConditionalScaleShift
-    bn_2: ConditionalScaleShift
-    bn_3: ConditionalScaleShift
-    conv_0: nn.Conv2d
-    conv_1: nn.Conv2d
-    conv_2: nn.Conv2d
-    conv_3: nn.Conv2d
 
     def __init__(self, state: Checkpoint, name: str, position: int, config: BigGANConfig, truncation: float) -> None:
         super().__init__()
@@ -133,20 +159,19 @@ class GenBlock(nn.Module):
         ins, self.outs = ins * config.channel_width, outs * config.channel_width
         middle = ins // 4
         sizes = [(ins, middle, 1), (middle, middle, 3), (middle, middle, 3), (middle, self.outs, 1)]
+        self.norms, self.convs = nn.ModuleList(), nn.ModuleList()
         for i, (features, made, kernel) in enumerate(sizes):
-            self.add_module(f"bn_{i}", ConditionalScaleShift(state, f"{name}.bn_{i}", features, config, truncation))
-            self.add_module(f"conv_{i}", frozen_conv(state, f"{name}.conv_{i}", features, made, kernel))
+            self.norms.append(ConditionalScaleShift(state, f"{name}.bn_{i}", features, config, truncation))
+            self.convs.append(frozen_conv(state, f"{name}.conv_{i}", features, made, kernel))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         skip = x[:, : self.outs]
-        x = self.conv_0(self.bn_0(x, condition))
-        x = self.bn_1(x, condition)
         if self.up:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            skip = F.interpolate(skip, scale_factor=2, mode="nearest")
-        x = self.conv_1(x)
-        x = self.conv_2(self.bn_2(x, condition))
-        return self.conv_3(self.bn_3(x, condition)) + skip
+            skip = enlarged(skip)
+        for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
+            scale, shift = (part.to(x.dtype) for part in norm(condition))
+            x = ScaleShiftConv.apply(x, scale, shift, conv.weight, conv.bias, self.up and i == 1)
+        return x + skip
 
 
 class SelfAttention(nn.Module):
