@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import Field, fields
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields, replace
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import click
 from click_default_group import DefaultGroup
 
+from bigsleep.batch import MODEL, Job, Local, Outcome, jobs_of, read_jobs, shard_of
 from bigsleep.errors import BigsleepError
-from bigsleep.picture import Picture, check_target, slug_of
+from bigsleep.picture import check_target, name_of, save, save_new
 from bigsleep.prompt import Prompt
 from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
-    from bigsleep.dreamer import Dream, Models, Progress, Snapshot
+    from bigsleep.dreamer import Dream, Progress
 
 
 class Group(DefaultGroup):
@@ -52,12 +57,14 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    rules = item.metadata
+    rules, flag = item.metadata, "--" + item.name.replace("_", "-")
+    if rules["kind"] is bool:
+        return click.option(flag, is_flag=True, default=None, help=rules["help"])
     parse = rules["parse"]
     shown = rules["shown"] or (item.default if item.default not in (None, ()) else None)
     choices = "|".join(map(str, rules["choices"])) if rules["choices"] else None
     return click.option(
-        "--" + item.name.replace("_", "-"),
+        flag,
         type=str if parse else rules["kind"],
         callback=(lambda _c, _p, value: parsed(parse, value)) if parse else None,
         multiple=rules["many"],
@@ -74,106 +81,301 @@ def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
         raise click.BadParameter(f"{value!r}: {error}") from None
 
 
+def list_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of where pictures go and what is said of them."""
+    options = [
+        click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
+        click.option("--name", default="{slug}", metavar="TEMPLATE",
+                     help="File names, of {index}, {variation}, {slug}, {seed} and {model}.  [default: {slug}]"),
+        click.option("--variations", type=click.IntRange(1, 1_000_000), default=1, metavar="K",
+                     help="Pictures of each prompt, each with a seed of its own."),
+        click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
+                     help="Dreams that share each step of the models; faster, and more memory."),
+        click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
+        click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
+        click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
+        click.option("--debug", is_flag=True, help="Show a traceback for errors."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings among ``options`` that the user gave."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
 @cli.command("dream")
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @settings_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write exactly this file.")
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("."),
-    help="Folder for pictures named by their prompts.",
-)
+@list_options
 @click.option("--overwrite", is_flag=True, help="Replace a picture of the same name instead of numbering the new one.")
 @click.option("--save-progress", is_flag=True, help="Keep every snapshot, as NAME.0050.png and so on.")
-@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
-@click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 def dream_command(
     prompts: tuple[str, ...],
     output: Path | None,
     output_dir: Path,
+    name: str,
+    variations: int,
+    parallel: int,
+    as_json: bool,
+    null: bool,
+    quiet: bool,
+    debug: bool,
     overwrite: bool,
     save_progress: bool,
-    quiet: bool,
-    debug: bool,  # read by main, which sees the exceptions
     **options: Any,
 ) -> None:
-    """Dream of each PROMPT and print the path of its picture."""
-    settings = Settings.of({name: value for name, value in options.items() if value not in (None, ())})
+    """Dream of each PROMPT and print the path of its picture. "-" reads prompts from stdin, one a line."""
+    settings = Settings.of(given(options))
+    if prompts == ("-",):
+        prompts = tuple(line.strip() for line in sys.stdin if line.strip()) or ("",)
+    jobs = jobs_of(prompts, settings, variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
-    if output is not None and len(prompts) > 1:
-        raise BigsleepError(f"-o names one file, but there are {len(prompts)} prompts: use --output-dir", usage=True)
-    targets = [output or output_dir / f"{slug_of(prompt)}.png" for prompt in prompts]
-    for target in targets:
-        check_target(target)
-    stop = Stop()
-    show = Show(quiet)
-    models: Models | None = None
-    from bigsleep.dreamer import Dream, Models, read_prompt
+    if output is not None and len(jobs) > 1:
+        raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
+    files = Files(output, output_dir, name, overwrite, save_progress)
+    for job in jobs:
+        check_target(files.target(job, seed=0, model=settings.model))
+    stop, show = Stop(), Show(quiet, len(jobs))
+    from bigsleep.dreamer import read_prompt
 
     for prompt in prompts:
         read_prompt(prompt, settings)
-    for prompt, target in zip(prompts, targets, strict=True):
-        models = models or Models.load(settings, show.note, quiet)
-        dreaming = Dream(prompt, settings, models=models, on_step=show.step)
-        with stop.ends(dreaming):
-            show.begin(dreaming)
-            path = keep(dreaming, target, overwrite, save_progress, show)
-            show.end()
-            click.echo(path)
-            sys.stdout.flush()
-        stop.leave_if_asked()
+    runner = Local(parallel, snapshots=True, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
+    runner.models(settings)
+    failed = run(jobs, runner, files.keep, stop, show, Say(as_json, null), debug)
+    finish(failed, len(jobs), stop)
 
 
-def keep(dreaming: Dream, target: Path, overwrite: bool, save_progress: bool, show: Show) -> Path:
-    """Run a dream, each snapshot into its file; the path that ends up holding the best one."""
-    path = None
-    for snapshot in dreaming:
-        picture = dreaming.picture(snapshot)
-        path = write(picture, path or target, overwrite or path is not None)
-        if save_progress:
-            write(picture, path.with_name(f"{path.stem}.{snapshot.step:04d}.png"), overwrite)
-        show.snapshot(snapshot, path)
-    assert path is not None and dreaming.best is not None
-    return write(dreaming.picture(dreaming.best), path, overwrite=True)
+@cli.command("batch")
+@click.argument("file", metavar="FILE|-")
+@settings_options
+@list_options
+@click.option("--force", is_flag=True, help="Delete the list's pictures and records in the folder, and start over.")
+@click.option(
+    "--shard",
+    metavar="N/M",
+    callback=lambda _c, _p, text: shard(text),
+    help="Only every M-th prompt, from the N-th on.",
+)
+@click.option("--ray", "address", is_flag=False, flag_value="", metavar="[ADDRESS]",
+              help="Dream on a Ray cluster; without an address, on all GPUs or CPUs of this machine.")  # fmt: skip
+@click.option(
+    "--cpus-per-worker",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="CPUs of a Ray worker without GPU.  [default: 1]",
+)
+def batch_command(
+    file: str,
+    output_dir: Path,
+    name: str,
+    variations: int,
+    parallel: int,
+    as_json: bool,
+    null: bool,
+    quiet: bool,
+    debug: bool,
+    force: bool,
+    shard: tuple[int, int] | None,
+    address: str | None,
+    cpus_per_worker: int,
+    **options: Any,
+) -> None:
+    """Dream of each prompt of a list, and go on where it stopped when told so again.
+
+    FILE has a prompt a line, or is CSV or JSON Lines with a "prompt" and any options, by name, for each row.
+    """
+    settings = Settings.of(given(options))
+    name_of(name, 1, 1, "a house", 0, settings.model)
+    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)
+    if shard:
+        jobs = shard_of(jobs, *shard)
+    make_folder(output_dir)
+    stop, say = Stop(), Say(as_json, null)
+    from bigsleep.manifest import Manifest
+
+    with Manifest(output_dir, shard, name) as manifest:
+        if force:
+            manifest.forget(jobs)
+        for record in manifest.adopt(jobs):
+            say(record, output_dir / record["path"])
+        left = [job for job in jobs if job.key not in manifest.done]
+        show = Show(quiet, len(jobs), len(jobs) - len(left))
+        show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
+        common = settings if any(same_models(job.settings, settings) for job in left) else None
+        if address is None:
+            local = Local(parallel, on_step=show.step, note=show.note, quiet=quiet)
+            if common:
+                local.models(common)
+            failed = run(left, local, manifest.keep, stop, show, say, debug, manifest.add_failure)
+        else:
+            from bigsleep.cluster import Cluster
+
+            with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
+                failed = run(left, cluster, manifest.keep, stop, show, say, debug, manifest.add_failure)
+    finish(failed, len(jobs), stop)
 
 
-def write(picture: Picture, path: Path, overwrite: bool) -> Path:
+def shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise click.BadParameter(f"{text!r}: write it like 3/8, the third of eight")
+    return int(number), int(count)
+
+
+def read_list(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise BigsleepError(f"the list {file} cannot be read: {error.strerror}", usage=True) from None
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BigsleepError(f"the folder {folder} cannot be made: {error.strerror}", usage=True) from None
+    check_target(folder / "picture.png")
+
+
+def same_models(one: Settings, other: Settings) -> bool:
+    return all(getattr(one, part) == getattr(other, part) for part in MODEL)
+
+
+class Runner(Protocol):
+    """What turns jobs into outcomes, here or elsewhere."""
+
+    def outcomes(self, jobs: list[Job]) -> Iterator[Outcome]: ...
+
+    def stop(self) -> None: ...
+
+
+def run(
+    jobs: list[Job],
+    runner: Runner,
+    keep: Callable[[Outcome], Path | None],
+    stop: Stop,
+    show: Show,
+    say: Say,
+    debug: bool,
+    add_failure: Callable[[Outcome], None] = lambda _: None,
+) -> int:
+    """Run ``jobs``, ``keep`` what comes and print where it is; how many failed. With one job, its error is raised."""
+    failed = 0
+    with stop.ends(runner.stop), show:
+        for outcome in runner.outcomes(jobs):
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
+                path = keep(outcome)
+            except Exception as error:
+                if show.total == 1:
+                    raise
+                if not outcome.last:
+                    continue  # the picture on the way could not be written; the last one will tell
+                failed += 1
+                failure = replace(outcome, error=error)
+                add_failure(failure)
+                show.failed(failure, debug)
+                continue
+            if path is not None:
+                show.saved(outcome, path)
+                if outcome.last:
+                    with show.paused():
+                        say(outcome.record(str(path)), path)
+    return failed
+
+
+def finish(failed: int, total: int, stop: Stop) -> None:
+    stop.leave_if_asked()
+    if failed:
+        raise BigsleepError(f"{failed} of {total} pictures could not be made")
+
+
+class Say:
+    """Results on stdout: a path or a record for each picture, out at once."""
+
+    def __init__(self, as_json: bool, null: bool) -> None:
+        self.as_json, self.end = as_json, "\0" if null else "\n"
+
+    def __call__(self, record: dict[str, Any], path: Path) -> None:
+        text = json.dumps(record | {"path": str(path)}, ensure_ascii=False) if self.as_json else str(path)
+        click.echo(text + self.end, nl=False)
+        sys.stdout.flush()
+
+
+class Files:
+    """The files of dreams that are shown as they go: each snapshot replaces the one before."""
+
+    def __init__(self, output: Path | None, folder: Path, template: str, overwrite: bool, save_progress: bool) -> None:
+        self.output, self.folder, self.template = output, folder, template
+        self.overwrite, self.save_progress = overwrite, save_progress
+        self.written: dict[str, tuple[Path, Path]] = {}  # by job: the name that was wanted and the one that was free
+
+    def target(self, job: Job, seed: int, model: str) -> Path:
+        return self.output or self.folder / name_of(self.template, job.index, job.variation, job.prompt, seed, model)
+
+    def keep(self, outcome: Outcome) -> Path:
+        """Write a snapshot to its job's file; where that is. A name with the seed changes with the best seed."""
+        settings = outcome.recipe["settings"]
+        wanted = self.target(outcome.job, settings["seed"], settings["model"])
+        before, path = self.written.get(outcome.job.key, (None, None))
+        if path is not None and before == wanted:
+            write(outcome.png, path, overwrite=True)
+        else:
+            new = write(outcome.png, wanted, self.overwrite)
+            if path is not None:
+                path.unlink(missing_ok=True)
+            path = new
+        self.written[outcome.job.key] = wanted, path
+        if self.save_progress and not outcome.last:
+            write(outcome.png, path.with_name(f"{path.stem}.{outcome.recipe['step']:04d}.png"), self.overwrite)
+        return path
+
+
+def write(png: bytes, path: Path, overwrite: bool) -> Path:
     try:
         if not overwrite:
-            return picture.save_new(path)
-        picture.save(path)
+            return save_new(png, path)
+        save(png, path)
         return path
     except OSError as error:
         raise BigsleepError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: end the dream in progress after its step; a second one, or one with no dream, ends at once."""
+    """Ctrl-C and SIGTERM: end the dreams in progress after their step; a second one, or one with none, ends at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.dreaming: Dream | None = None
+        self.halt: Callable[[], None] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle)
 
-    def ends(self, dreaming: Dream) -> Stop:
-        self.dreaming = dreaming
+    def ends(self, halt: Callable[[], None]) -> Stop:
+        self.halt = halt
         return self
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None:
-        self.dreaming = None
+        self.halt = None
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
             leave(128 + number)
         self.signal = number
-        if self.dreaming is None:
+        if self.halt is None:
             raise SystemExit(128 + number)  # unwinds, so that a download in progress takes its temporary file along
-        self.dreaming.stop()
+        self.halt()
 
     def leave_if_asked(self) -> None:
         if self.signal is not None:
@@ -189,48 +391,96 @@ def leave(code: int) -> NoReturn:
 
 
 class Show:
-    """Progress on stderr: a bar where it is a terminal, a line per snapshot where not, nothing when quiet."""
+    """Progress on stderr: a bar where it is a terminal, a line per snapshot or picture where not, nothing when quiet."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool, total: int, before: int = 0) -> None:
+        self.quiet, self.total, self.before = quiet, total, before
         self.terminal = sys.stderr.isatty()
         self.bar: Any = None
-        self.last: Progress | None = None
+        self.ended = 0  # in this run
+        self.lost = 0
+        self.running: dict[str, Progress] = {}
+        self.began = time.monotonic()
 
     def note(self, line: str) -> None:
         if not self.quiet:
-            click.echo(f"bigsleep: {line}", err=True)
+            with self.paused():
+                click.echo(f"bigsleep: {line}", err=True)
 
-    def begin(self, dreaming: Dream) -> None:
-        settings = dreaming.settings
-        self.last = None
-        self.note(f"{dreaming.prompt.text!r} with {settings.model}, {settings.clip}, seed {settings.seed}")
-        if self.terminal and not self.quiet:
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+        if self.terminal and not self.quiet and self.total > self.before:
             from tqdm import tqdm
 
             shape = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}{postfix}]"
-            self.bar = tqdm(total=1.0, bar_format=shape, file=sys.stderr, mininterval=0, miniters=0, leave=True)
-        self.total = "" if settings.steps is None else f"/{settings.steps}"
+            self.bar = tqdm(
+                total=self.total, initial=self.before, bar_format=shape, file=sys.stderr, miniters=0, mininterval=0
+            )
 
-    def step(self, progress: Progress) -> None:
-        self.last = progress
-        if self.bar is not None:
-            score = "" if progress.score is None else f" score {progress.score:.3f}"
-            rate = f"{progress.step / progress.seconds:.2f} steps/s"
-            self.bar.set_description_str(f"step {progress.step}{self.total}{score}", refresh=False)
-            self.bar.set_postfix_str(rate, refresh=False)
-            self.bar.update(progress.share - self.bar.n)
-
-    def snapshot(self, snapshot: Snapshot, path: Path) -> None:
-        if self.quiet or self.terminal:
-            return
-        left = f", {self.last.seconds_left:.0f} s left" if self.last and self.last.share < 1 else ""
-        click.echo(f"step {snapshot.step}{self.total} score {snapshot.score:.3f}{left} {path}", err=True)
-
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """The bar out of the way of what is printed meanwhile."""
+        return contextlib.nullcontext() if self.bar is None else self.bar.external_write_mode()
+
+    def start(self, job: Job, dreaming: Dream) -> None:
+        if self.total == 1:
+            settings = dreaming.settings
+            self.of = "" if settings.steps is None else f"/{settings.steps}"
+            self.note(f"{dreaming.prompt.text!r} with {settings.model}, {settings.clip}, seed {settings.seed}")
+
+    def step(self, job: Job, progress: Progress) -> None:
+        self.running[job.key] = progress
+        if self.bar is None:
+            return
+        if self.total == 1:
+            score = "" if progress.score is None else f" score {progress.score:.3f}"
+            self.bar.set_description_str(f"step {progress.step}{self.of}{score}", refresh=False)
+            self.bar.set_postfix_str(f"{progress.step / progress.seconds:.2f} steps/s", refresh=False)
+        self.draw()
+
+    def draw(self) -> None:
+        if self.bar is None:
+            return
+        if self.total > 1:
+            failed = f", {self.lost} failed" if self.lost else ""
+            self.bar.set_description_str(f"{self.before + self.ended}/{self.total}{failed}", refresh=False)
+        self.bar.update(self.before + self.made() - self.bar.n)
+
+    def made(self) -> float:
+        """Pictures of this run, those under way by their share."""
+        return self.ended + sum(progress.share for progress in self.running.values())
+
+    def end(self, job: Job) -> None:
+        self.running.pop(job.key, None)
+        self.ended += 1
+        self.draw()
+
+    def saved(self, outcome: Outcome, path: Path) -> None:
+        progress = self.running.get(outcome.job.key)
+        if outcome.last and self.total > 1:
+            self.end(outcome.job)
+        if self.quiet or self.terminal or outcome.last != (self.total > 1):
+            return
+        score = f"score {outcome.recipe['score']:.3f}"
+        if self.total == 1:
+            left = f", {progress.seconds_left:.0f} s left" if progress and outcome.share < 1 else ""
+            click.echo(f"step {outcome.recipe['step']}{self.of} {score}{left} {path}", err=True)
+        else:
+            seconds = (time.monotonic() - self.began) * (self.total - self.before - self.ended) / self.made()
+            left = f", {timedelta(seconds=round(seconds))} left" if seconds else ""
+            click.echo(f"{self.before + self.ended}/{self.total} {score}{left} {path}", err=True)
+
+    def failed(self, outcome: Outcome, debug: bool) -> None:
+        self.lost += 1
+        self.end(outcome.job)
+        with self.paused():
+            if debug:
+                traceback.print_exception(outcome.error)
+            click.echo(f"bigsleep: {outcome.job.prompt[:60]!r}: {' '.join(str(outcome.error).split())}", err=True)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:

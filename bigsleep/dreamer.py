@@ -47,12 +47,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed."""
+    """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed.
+
+    ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time.
+    """
 
     image: Tensor
     score: float
     step: int
     seed: int
+    share: float
+    last: bool
 
 
 @dataclass(frozen=True)
@@ -308,7 +313,7 @@ class Course:
         if image.shape[1] != size:
             image = F.interpolate(image[None], size=(size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
         assert search.settings.seed is not None
-        return search, Snapshot(image.cpu(), score, self.step, search.settings.seed)
+        return search, Snapshot(image.cpu(), score, self.step, search.settings.seed, self.share, self.done)
 
     def tell(self) -> None:
         if self.dreaming.on_step:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import platform
 import re
 import tempfile
 import unicodedata
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -26,39 +30,68 @@ class Picture:
     image: Image.Image
     recipe: dict[str, Any]
 
+    def png(self) -> bytes:
+        """The picture as a PNG file, its recipe inside."""
+        info, file = PngInfo(), io.BytesIO()
+        info.add_itxt(RECIPE_CHUNK, json.dumps(self.recipe, ensure_ascii=False))
+        self.image.save(file, format="PNG", pnginfo=info)
+        return file.getvalue()
+
     def save(self, path: str | Path) -> None:
         """Write a PNG to ``path``, replacing what is there: whole, or not at all."""
-        temporary = self.write_beside(Path(path))
-        os.replace(temporary, path)
+        save(self.png(), Path(path))
 
-    def save_new(self, path: Path) -> Path:
-        """Write a PNG to ``path``, or to ``path``-2, -3, … where that is taken; where it went."""
-        temporary = self.write_beside(path)
-        try:
-            number = 1
-            while True:
-                target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-                if claim(temporary, target):
-                    return target
-                number += 1
-        finally:
-            temporary.unlink(missing_ok=True)
 
-    def write_beside(self, path: Path) -> Path:
-        """A finished PNG under a temporary name in the folder of ``path``."""
-        info = PngInfo()
-        info.add_itxt(RECIPE_CHUNK, json.dumps(self.recipe, ensure_ascii=False))
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".bigsleep-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                self.image.save(file, format="PNG", pnginfo=info)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~current_umask())
-        except BaseException:
-            os.unlink(name)
-            raise
-        return Path(name)
+def save(data: bytes, path: Path) -> None:
+    """Write the file ``path``, replacing what is there: whole, or not at all."""
+    os.replace(write_beside(data, path), path)
+
+
+def save_new(data: bytes, path: Path) -> Path:
+    """Write a file to ``path``, or to ``path``-2, -3, … where that is taken; where it went."""
+    temporary = write_beside(data, path)
+    try:
+        number = 1
+        while True:
+            target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            if claim(temporary, target):
+                return target
+            number += 1
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_beside(data: bytes, path: Path) -> Path:
+    """A finished file under a temporary name, which says whose it is, in the folder of ``path``."""
+    owner = f".bigsleep-{platform.node()}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~current_umask())
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that processes of this machine left in ``folder`` when they were killed."""
+    for path in folder.glob(".bigsleep-*.tmp"):
+        host, number, _ = path.name.removeprefix(".bigsleep-").rsplit("-", 2)
+        with contextlib.suppress(OSError):
+            if host == platform.node() and not is_running(int(number), since=path.stat().st_mtime):
+                path.unlink()
+
+
+def is_running(number: int, since: float) -> bool:
+    """Whether the process that had this number at the time ``since`` still runs: numbers are given out again."""
+    try:
+        return psutil.Process(number).create_time() <= since
+    except psutil.NoSuchProcess:
+        return False
 
 
 def current_umask() -> int:
@@ -99,6 +132,35 @@ def slug_of(prompt: str, longest: int = 80) -> str:
     if re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", slug):
         slug += "_"
     return slug or "dream"
+
+
+def name_of(template: str, index: int, variation: int, prompt: str, seed: int, model: str) -> str:
+    """A file name by a template such as ``"{index:04d}-{slug}-{seed}"``; ``.png`` is added where it lacks.
+
+    Raises
+    ------
+    BigsleepError
+        If the template names something else, or does not make a file name.
+
+    Examples
+    --------
+    >>> name_of("{index:04d}-{slug}-{seed}", 12, 1, "a house", 7, "emoji")
+    '0012-a_house-7.png'
+    """
+    try:
+        name = template.format(index=index, variation=variation, slug=slug_of(prompt), seed=seed, model=slug_of(model))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise BigsleepError(
+            f"--name {template!r} cannot be filled in ({error}): it may hold {{index}}, {{variation}}, {{slug}}, {{seed}} and "
+            f"{{model}}, as in '{{index:04d}}-{{slug}}-{{seed}}'",
+            usage=True,
+        ) from None
+    name = name.removesuffix(".png")
+    if not name or name.startswith(".") or re.search(r"[/\\\0-\x1f]", name) or len(name.encode()) > 200:
+        raise BigsleepError(
+            f"--name {template!r} makes {name!r}, which is no file name: folders go with --output-dir", usage=True
+        )
+    return f"{name}.png"
 
 
 def check_target(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from bigsleep.errors import BigsleepError
 
 KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false"}
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 SIZES = (128, 256, 512)  # sides of pictures: the published BigGANs'
 
 
@@ -154,10 +155,9 @@ class Settings:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
         """Settings of named ``options``; an unknown name is a :class:`BigsleepError`, not a ``TypeError``."""
-        known = {item.name for item in fields(cls)}
         for name in options:
-            if name not in known:
-                raise BigsleepError(f"unknown option {name!r}: known are {', '.join(sorted(known))}", usage=True)
+            if name not in known_names():
+                raise BigsleepError(f"unknown option {name!r}: known are {', '.join(known_names())}", usage=True)
         return cls(**options)
 
     def filled(self, preferences: Mapping[str, Any]) -> Settings:
@@ -171,11 +171,48 @@ class Settings:
         return replace(self, **missing)
 
 
+def typed(name: str, value: Any) -> Any:
+    """The ``value`` of an option as a table holds it, where text stands for any type: ``"3m"``, ``"yes"``, ``"a|b"``.
+
+    Raises
+    ------
+    BigsleepError
+        If there is no such option, or the text is none of its values.
+
+    Examples
+    --------
+    >>> typed("steps", "20"), typed("avoid", "night|rain"), typed("time", "1m30s")
+    (20, ('night', 'rain'), 90.0)
+    """
+    rules = next((item.metadata for item in fields(Settings) if item.name == name), None)
+    if rules is None:
+        raise BigsleepError(f"unknown option {name!r}: known are {', '.join(known_names())}", usage=True)
+    if not isinstance(value, str):
+        return value
+    try:
+        if rules["parse"]:
+            return rules["parse"](value)
+        if rules["many"]:
+            return tuple(part.strip() for part in value.split("|"))
+        return TRUTH[value.lower()] if rules["kind"] is bool else rules["kind"](value)
+    except (ValueError, KeyError):
+        raise BigsleepError(
+            f"--{name.replace('_', '-')} takes {KINDS[rules['kind']]}, not {value!r}", usage=True
+        ) from None
+
+
+def known_names() -> list[str]:
+    return sorted(item.name for item in fields(Settings))
+
+
 def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     """``value`` as its option's type, or a :class:`BigsleepError` that names the option and its range."""
     flag = "--" + name.replace("_", "-")
     if rules["many"]:
-        return (value,) if isinstance(value, str) else tuple(value)
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(isinstance(one, str) for one in values):
+            raise BigsleepError(f"{flag} takes text, not {value!r}", usage=True)
+        return tuple(values)
     if value is None:
         return None
     kind = rules["kind"]
