@@ -291,6 +291,8 @@ class Local:
                 refused.append(Outcome(job, error=error))
                 continue
             self.running[dreaming] = job, time.monotonic()
+            if self.stopping:  # since we looked
+                dreaming.stop()
             self.on_start(job, dreaming)
             yield dreaming
 

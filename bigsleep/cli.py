@@ -305,11 +305,17 @@ class Say:
 
     def __init__(self, as_json: bool, null: bool) -> None:
         self.as_json, self.end = as_json, "\0" if null else "\n"
+        self.stream = sys.stdout
 
     def __call__(self, record: dict[str, Any], path: Path) -> None:
         text = json.dumps(record | {"path": str(path)}, ensure_ascii=False) if self.as_json else str(path)
-        click.echo(text + self.end, nl=False)
-        sys.stdout.flush()
+        try:
+            self.stream.write(text + self.end)
+            self.stream.flush()
+        except BrokenPipeError:
+            # The reader has gone: the work is saved, there is nobody to tell, and nothing to flush at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            raise SystemExit(0) from None
 
 
 class Files:
@@ -499,9 +505,6 @@ def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn
         fail(error.format_message(), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         leave(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our stdout has gone: its pictures are saved, and there is nobody to tell.
-        leave(0)
 
 
 def fail(message: str, code: int, debug: bool) -> NoReturn:

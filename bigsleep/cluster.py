@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 import os
 import time
@@ -89,10 +91,14 @@ class Cluster:
         self.stopping = True
 
     def __enter__(self) -> Cluster:
+        # Ray prints a lost node's last words on stdout, where only results belong.
+        self.aside = contextlib.redirect_stdout(io.StringIO())
+        self.aside.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.ray.shutdown()
+        self.aside.__exit__(None, None, None)
 
     def slots(self) -> tuple[int, dict[str, float]]:
         """How many workers the living nodes have room for, and what each of them takes."""
