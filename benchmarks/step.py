@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -44,38 +45,46 @@ def prepare_ours(size: int, cutouts: int) -> Callable[[], None]:
     settings = Settings(cutouts=cutouts, seed=0).filled(preferred)
     goal = Goal(perceptor.encode_text(["a beautiful house"]), torch.ones(1))
     dtype = DTYPES[find_precision("auto", torch.device("cpu"))]
-    optimizer = Optimizer(generator, perceptor, goal, settings, torch.Generator().manual_seed(0), dtype)
-    return lambda: optimizer.step(0.0) and None
+    optimizer = Optimizer(generator, perceptor, dtype)
+    search = optimizer.search(goal, settings, torch.Generator().manual_seed(0))
+    return lambda: optimizer.step([search], [0.0]) and None
 
 
 def prepare_big_sleep(size: int, cutouts: int, folded: bool) -> Callable[[], None]:
     """big-sleep 0.9.1's step on the CPU, with random weights."""
-    import torch
     from clip.model import CLIP
 
-    from benchmarks.random_models import VIT_B_32, biggan_config, settle
+    from benchmarks.random_models import VIT_B_32, settle
+
+    def random_generator(model: Any) -> Any:
+        settle(model)
+        return fold(model) if folded else model
+
+    imagine = big_sleep_imagine(
+        size, random_generator, lambda: CLIP(**VIT_B_32), text="a beautiful house", num_cutouts=cutouts, seed=0
+    )
+    if folded:
+        imagine.model.perceptor.requires_grad_(False)
+        imagine.model.model.biggan.requires_grad_(False)
+    return lambda: imagine.train_step(0, 0) and None
+
+
+def big_sleep_imagine(size: int, ready: Callable[[Any], Any], clip: Callable[[], Any], **options: Any) -> Any:
+    """big-sleep's own ``Imagine`` on the CPU; ``ready`` gives its BigGAN weights, and ``clip`` makes its CLIP."""
+    import torch
+
+    from benchmarks.random_models import biggan_config
 
     honest, torch.cuda.is_available = torch.cuda.is_available, lambda: True
     torch.nn.Module.cuda = torch.Tensor.cuda = lambda self, *_, **__: self
     from big_sleep import big_sleep, biggan
 
     torch.cuda.is_available = honest
-
-    def random_generator(name: str) -> torch.nn.Module:
-        model = biggan.BigGAN(biggan.BigGANConfig.from_dict(biggan_config(int(name.rsplit("-", 1)[1])).to_dict()))
-        settle(model)
-        return fold(model) if folded else model
-
-    biggan.BigGAN.from_pretrained = big_sleep.BigGAN.from_pretrained = random_generator
+    config = biggan.BigGANConfig.from_dict(biggan_config(size).to_dict())
+    biggan.BigGAN.from_pretrained = big_sleep.BigGAN.from_pretrained = lambda _: ready(biggan.BigGAN(config))
     normalise = __import__("torchvision").transforms.Normalize((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
-    big_sleep.load = lambda *_, **__: (CLIP(**VIT_B_32).eval(), normalise)
-    imagine = big_sleep.Imagine(
-        text="a beautiful house", image_size=size, num_cutouts=cutouts, open_folder=False, save_every=10**9, seed=0
-    )
-    if folded:
-        imagine.model.perceptor.requires_grad_(False)
-        imagine.model.model.biggan.requires_grad_(False)
-    return lambda: imagine.train_step(0, 0) and None
+    big_sleep.load = lambda *_, **__: (clip().eval(), normalise)
+    return big_sleep.Imagine(**{"image_size": size, "open_folder": False, "save_every": 10**9, **options})
 
 
 def fold(model: object) -> object:
@@ -129,11 +138,22 @@ def matmul_rate() -> float:
 
 
 def run_worker(folder: str, *args: str) -> dict[str, float]:
-    program = f"import sys; sys.path.append({folder!r}); from benchmarks.step import main; main()"
-    done = subprocess.run([sys.executable, "-c", program, "--worker", *args], capture_output=True, text=True)
+    done = run_module("benchmarks.step", folder, "--worker", *args)
+    return json.loads(done.splitlines()[-1])
+
+
+def run_module(module: str, folder: str, *args: str) -> str:
+    """What ``main`` of a benchmark prints in a process of its own that finds big-sleep in ``folder``."""
+    program = f"import sys; sys.path.append({folder!r}); from {module} import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
+
+
+def install_big_sleep(folder: str) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, "big-sleep==0.9.1"]
+    subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
 
 
 @click.command()
@@ -147,8 +167,7 @@ def main(cases: tuple[str, ...], worker: tuple[str, str, str] | None) -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, "big-sleep==0.9.1"]
-        subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+        install_big_sleep(folder)
         for case in cases:
             size, cutouts = case.split("/")
             best: dict[str, dict[str, float]] = {}
