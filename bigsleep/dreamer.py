@@ -106,7 +106,8 @@ class Models:
             note(f"dreaming with the small built-in models, since {error}; with a network, run it again for BigGAN")
             model = "emoji"
             generator, perceptor, clip = load_pair(model, settings, quiet)
-        generator, perceptor = generator.to(device), perceptor.to(device)
+        generator = generator.to(device)
+        perceptor.visual.to(device)  # texts are few and short: their tower need not take the device's memory
         return cls(generator, perceptor, model, clip, device, precision, settings.compile)
 
 
@@ -164,7 +165,7 @@ def complete_settings(settings: Settings, models: Models) -> Settings:
     size = models.generator.size if models.generator.size in SIZES else 512
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     settings = settings.filled(preferred | {"image_size": size})
-    if settings.init == "words" and models.generator.class_names is None:
+    if settings.init == "words" and models.generator.names is None:
         raise BigsleepError(
             f"--init words needs class names, and {models.model} has none: give --init random", usage=True
         )
@@ -242,7 +243,7 @@ class Dream:
     def goal(self) -> Goal:
         """What CLIP makes of the prompt."""
         phrases = self.prompt.phrases
-        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases])
+        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases]).to(self.models.device)
         return Goal(features, torch.tensor([phrase.weight for phrase in phrases], device=self.models.device))
 
     def picture(self, snapshot: Snapshot) -> Picture:

@@ -149,7 +149,6 @@ class Optimizer:
         """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
         features = self.generator.class_features
         if features is None or self.perceptor.name != "emoji":
-            assert self.generator.class_names is not None, "the dreamer checks that --init words has names"
             features = self.perceptor.encode_text(self.generator.class_names)
         scores = goal.score(F.normalize(features.float(), dim=1).to(self.device)).cpu()
         best = scores.topk(min(NEAREST, len(scores)))

@@ -108,7 +108,7 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
         raise BigsleepError(f"{config_file} is no BigGAN configuration ({first_line(error)}): get it again") from error
     state = read_state(weights)
     generator = Generator(config, state, truncation)
-    generator.class_names = names or (imagenet_names() if generator.num_classes == 1000 else None)
+    generator.names = (lambda: names) if names else imagenet_names if generator.num_classes == 1000 else None
     generator.class_features = state.get("class_features")
     return generator
 
@@ -155,6 +155,6 @@ def load_perceptor(clip: str, quiet: bool = False) -> Perceptor:
 
 def imagenet_names() -> list[str]:
     """The names of ImageNet's thousand classes, in BigGAN's order."""
-    from torchvision.models import ResNet50_Weights
+    from torchvision.models import ResNet50_Weights  # 170 MB and a second, so not before they are asked for
 
     return list(ResNet50_Weights.DEFAULT.meta["categories"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -207,8 +208,8 @@ class Generator(nn.Module):
         Sizes of a noise vector and a class vector.
     size
         Side of its pictures in pixels.
-    class_names
-        What its classes show, where known; one text each.
+    names
+        Looks up what its classes show, one text each, where that is known.
     class_features
         CLIP text features ``[num_classes, D]`` of the classes, where they came with the weights.
     """
@@ -219,7 +220,7 @@ class Generator(nn.Module):
         self.noise_size, self.num_classes = config.z_dim, config.num_classes
         self.stages = len(config.layers) + 1
         self.size = 4 * 2 ** sum(bool(up) for up, _, _ in config.layers)
-        self.class_names: list[str] | None = None
+        self.names: Callable[[], list[str]] | None = None
         self.class_features: Tensor | None = None
         self.embeddings = frozen(state.take("embeddings.weight", config.z_dim, config.num_classes))
         self.channels = 16 * width
@@ -237,6 +238,12 @@ class Generator(nn.Module):
         self.last_scale, self.last_shift = frozen(scale[:, None, None]), frozen(shift[:, None, None])
         self.conv_to_rgb = frozen_conv(state, "generator.conv_to_rgb", width, width, 3, used=3)
         self.eval()
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """What the classes show, looked up when first asked for."""
+        assert self.names is not None, "the dreamer checks that there are names"
+        return self.names()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -113,14 +113,13 @@ def older_biggan_files() -> Iterator[tuple[str, Path]]:
 
 def find_biggan(name: str, weights_url: str, config_url: str, quiet: bool = False) -> tuple[Path, Path]:
     """``(weights, config)`` of a published BigGAN: our cache, the library's, the net."""
-    older = dict(older_biggan_files())
     folder = cache_folder() / name
     paths = []
     for url, target in ((weights_url, folder / "pytorch_model.bin"), (config_url, folder / "config.json")):
         if target.exists():
             paths.append(check_record(target))
         else:
-            paths.append(older.get(url) or download(url, target, quiet=quiet))
+            paths.append(dict(older_biggan_files()).get(url) or download(url, target, quiet=quiet))
     return paths[0], paths[1]
 
 
