@@ -1,0 +1,54 @@
+"""The pipelines in examples/, run as they stand, and the lists beside them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from PIL import Image
+
+from bigsleep.batch import read_jobs
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+QUICK = ("--model", "emoji", "--time", "0.1s", "--auditions", "1", "-q")
+
+
+def run(bigsleep, script: str, *args: str) -> Path:
+    """Run an example in the tests' folder, which it returns."""
+    folder = bigsleep.keywords["cwd"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "FFMPEG": imageio_ffmpeg.get_ffmpeg_exe()}
+    command = ["bash", str(EXAMPLES / script), str(EXAMPLES / "prompts.txt"), *args, *QUICK]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_a_list_to_a_contact_sheet(bigsleep):
+    sheet = Image.open(run(bigsleep, "sheet.sh", "sheet.png") / "sheet.png")
+    assert sheet.size == (512, 512)
+    corners = [sheet.crop((x, y, x + 256, y + 256)) for y in (0, 256) for x in (0, 256)]
+    assert all(len(corner.getcolors(256 * 256)) > 100 for corner in corners), "a picture in each place"
+
+
+@pytest.mark.slow
+def test_a_list_to_a_video(bigsleep):
+    video = run(bigsleep, "video.sh", "out.mp4") / "out.mp4"
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(video))
+    assert (frames, seconds) == (100, 4.0)
+
+
+@pytest.mark.slow
+def test_paths_into_another_tool(bigsleep):
+    folder = run(bigsleep, "jpegs.sh", "out") / "out"
+    assert sorted(path.stem for path in folder.glob("*.jpg")) == sorted(path.stem for path in folder.glob("*.png"))
+    assert len(list(folder.glob("*.jpg"))) == 4
+
+
+def test_the_lists_can_be_read():
+    assert len(read_jobs((EXAMPLES / "prompts.txt").read_bytes(), "prompts.txt", {})) == 4
+    jobs = read_jobs((EXAMPLES / "prompts.csv").read_bytes(), "prompts.csv", {})
+    assert [job.settings.steps for job in jobs] == [40, None, 80] and jobs[1].settings.avoid == ("dog", "mouse")
