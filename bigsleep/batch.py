@@ -56,8 +56,13 @@ class Outcome:
     def record(self, path: str) -> dict[str, Any]:
         """The outcome in words: what ``--json`` prints and the manifest keeps."""
         if self.error is not None:
-            return {"prompt": self.job.prompt, "error": str(self.error)}
+            return {"prompt": self.job.prompt, "error": reason(self.error)}
         return record_of(self.recipe, path) | {"seconds": round(self.seconds, 2)}
+
+
+def reason(error: Exception) -> str:
+    """What went wrong; of an error that is not the user's, its kind too."""
+    return str(error) if isinstance(error, BigsleepError) else f"{type(error).__name__}: {error}"
 
 
 def record_of(recipe: dict[str, Any], path: str) -> dict[str, Any]:
@@ -95,11 +100,7 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
     BigsleepError
         With the line's number, if the list cannot be read. A prompt that cannot be dreamt of is not looked for here.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BigsleepError(f"{source}, line {line}: not UTF-8; save the list as UTF-8", usage=True) from None
+    text = decoded(data, source)
     jobs: list[Job] = []
     memory: dict[str, Settings] = {}
     seen: Counter[str] = Counter()
@@ -111,6 +112,15 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
             raise BigsleepError(f"{source}, line {line}: {error}", usage=True) from None
         jobs += [job_of(index, variation, prompt, settings, seen) for variation in range(1, variations + 1)]
     return jobs
+
+
+def decoded(data: bytes, source: str) -> str:
+    """A list's text; a :class:`BigsleepError` with the line that is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BigsleepError(f"{source}, line {line}: not UTF-8; save the list as UTF-8", usage=True) from None
 
 
 def jobs_of(prompts: Iterable[str], settings: Settings, variations: int = 1) -> list[Job]:
@@ -154,7 +164,8 @@ Rows = Iterator[tuple[int, dict[str, Any]]]
 def reader_of(text: str, source: str) -> Callable[[str, str], Rows]:
     """How to read a list: by the ending of its name, or else by how its first line looks."""
     lowered = source.lower()
-    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    lines = (line.strip() for line in text.split("\n"))
+    first = next((line for line in lines if line and not line.startswith("#")), "")
     columns = {column_name(cell) for cell in first.split(",")}
     if lowered.endswith(".csv") or ("prompt" in columns and columns <= {"prompt", *known_names()}):
         return csv_rows

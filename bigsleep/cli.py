@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import click
 from click_default_group import DefaultGroup
 
-from bigsleep.batch import MODEL, Job, Local, Outcome, jobs_of, read_jobs, shard_of
+from bigsleep.batch import MODEL, Job, Local, Outcome, decoded, jobs_of, read_jobs, reason, shard_of
 from bigsleep.errors import BigsleepError
 from bigsleep.picture import check_target, name_of, save, save_new
 from bigsleep.prompt import Prompt
@@ -38,6 +38,20 @@ class Group(DefaultGroup):
         dream_command = self.commands["dream"]
         with click.Context(dream_command, info_name="dream", parent=ctx) as inner, formatter.section("Dreaming"):
             formatter.write_dl([row for param in dream_command.params if (row := param.get_help_record(inner))])
+
+
+class Batch(click.Command):
+    """A command whose ``--help`` leaves the options of a dream to ``bigsleep --help``."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common = {item.name for item in fields(Settings)}
+        rows = [
+            row for param in self.get_params(ctx) if param.name not in common and (row := param.get_help_record(ctx))
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write_text("All options of a dream are taken too: bigsleep --help lists them.")
 
 
 @click.group(cls=Group, default="dream", subcommand_metavar="PROMPT... [OPTIONS]")
@@ -131,13 +145,14 @@ def dream_command(
     """Dream of each PROMPT and print the path of its picture. "-" reads prompts from stdin, one a line."""
     settings = Settings.of(given(options))
     if prompts == ("-",):
-        prompts = tuple(line.strip() for line in sys.stdin if line.strip()) or ("",)
+        lines = decoded(read_list("-"), "stdin").split("\n")
+        prompts = tuple(line.strip() for line in lines if line.strip()) or ("",)
     jobs = jobs_of(prompts, settings, variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
     if output is not None and len(jobs) > 1:
         raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
-    files = Files(output, output_dir, name, overwrite, save_progress)
+    files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
     stop, show = Stop(), Show(quiet, len(jobs))
@@ -147,11 +162,10 @@ def dream_command(
         read_prompt(prompt, settings)
     runner = Local(parallel, snapshots=True, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
     runner.models(settings)
-    failed = run(jobs, runner, files.keep, stop, show, Say(as_json, null), debug)
-    finish(failed, len(jobs), stop)
+    run(jobs, runner, files, stop, show, Say(as_json, null), debug)
 
 
-@cli.command("batch")
+@cli.command("batch", cls=Batch)
 @click.argument("file", metavar="FILE|-")
 @settings_options
 @list_options
@@ -159,7 +173,7 @@ def dream_command(
 @click.option(
     "--shard",
     metavar="N/M",
-    callback=lambda _c, _p, text: shard(text),
+    callback=lambda _c, _p, text: parse_shard(text),
     help="Only every M-th prompt, from the N-th on.",
 )
 @click.option("--ray", "address", is_flag=False, flag_value="", metavar="[ADDRESS]",
@@ -209,20 +223,21 @@ def batch_command(
         show = Show(quiet, len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
         common = settings if any(same_models(job.settings, settings) for job in left) else None
+        if not left:
+            return
         if address is None:
             local = Local(parallel, on_step=show.step, note=show.note, quiet=quiet)
             if common:
                 local.models(common)
-            failed = run(left, local, manifest.keep, stop, show, say, debug, manifest.add_failure)
-        else:
-            from bigsleep.cluster import Cluster
+            run(left, local, manifest, stop, show, say, debug)
+            return
+        from bigsleep.cluster import Cluster
 
-            with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
-                failed = run(left, cluster, manifest.keep, stop, show, say, debug, manifest.add_failure)
-    finish(failed, len(jobs), stop)
+        with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
+            run(left, cluster, manifest, stop, show, say, debug)
 
 
-def shard(text: str | None) -> tuple[int, int] | None:
+def parse_shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     number, _, count = text.partition("/")
@@ -258,46 +273,35 @@ class Runner(Protocol):
     def stop(self) -> None: ...
 
 
-def run(
-    jobs: list[Job],
-    runner: Runner,
-    keep: Callable[[Outcome], Path | None],
-    stop: Stop,
-    show: Show,
-    say: Say,
-    debug: bool,
-    add_failure: Callable[[Outcome], None] = lambda _: None,
-) -> int:
-    """Run ``jobs``, ``keep`` what comes and print where it is; how many failed. With one job, its error is raised."""
-    failed = 0
+class Keeper(Protocol):
+    """What puts outcomes where they belong."""
+
+    def keep(self, outcome: Outcome) -> Path | None: ...
+
+    def add_failure(self, outcome: Outcome) -> None: ...
+
+
+def run(jobs: list[Job], runner: Runner, keeper: Keeper, stop: Stop, show: Show, say: Say, debug: bool) -> None:
+    """Run ``jobs``, keep what comes and print where it is; a :class:`BigsleepError` at the end if some have failed."""
     with stop.ends(runner.stop), show:
         for outcome in runner.outcomes(jobs):
             try:
                 if outcome.error is not None:
                     raise outcome.error
-                path = keep(outcome)
+                path = keeper.keep(outcome)
             except Exception as error:
-                if show.total == 1:
-                    raise
-                if not outcome.last:
-                    continue  # the picture on the way could not be written; the last one will tell
-                failed += 1
-                failure = replace(outcome, error=error)
-                add_failure(failure)
-                show.failed(failure, debug)
+                keeper.add_failure(replace(outcome, error=error))
+                if outcome.last:
+                    show.failed(outcome.job, error, debug)
                 continue
             if path is not None:
                 show.saved(outcome, path)
                 if outcome.last:
                     with show.paused():
                         say(outcome.record(str(path)), path)
-    return failed
-
-
-def finish(failed: int, total: int, stop: Stop) -> None:
     stop.leave_if_asked()
-    if failed:
-        raise BigsleepError(f"{failed} of {total} pictures could not be made")
+    if show.lost:
+        raise BigsleepError(f"{show.lost} of {show.total} pictures could not be made")
 
 
 class Say:
@@ -321,9 +325,12 @@ class Say:
 class Files:
     """The files of dreams that are shown as they go: each snapshot replaces the one before."""
 
-    def __init__(self, output: Path | None, folder: Path, template: str, overwrite: bool, save_progress: bool) -> None:
+    def __init__(
+        self, output: Path | None, folder: Path, template: str, overwrite: bool, save_progress: bool, alone: bool
+    ) -> None:
         self.output, self.folder, self.template = output, folder, template
-        self.overwrite, self.save_progress = overwrite, save_progress
+        self.put = put_over if overwrite else save_new
+        self.save_progress, self.alone = save_progress, alone
         self.written: dict[str, tuple[Path, Path]] = {}  # by job: the name that was wanted and the one that was free
 
     def target(self, job: Job, seed: int, model: str) -> Path:
@@ -335,26 +342,25 @@ class Files:
         wanted = self.target(outcome.job, settings["seed"], settings["model"])
         before, path = self.written.get(outcome.job.key, (None, None))
         if path is not None and before == wanted:
-            write(outcome.png, path, overwrite=True)
+            save(outcome.png, path)
         else:
-            new = write(outcome.png, wanted, self.overwrite)
-            if path is not None:
-                path.unlink(missing_ok=True)
-            path = new
+            old, path = path, self.put(outcome.png, wanted)
+            if old is not None:
+                old.unlink(missing_ok=True)
         self.written[outcome.job.key] = wanted, path
         if self.save_progress and not outcome.last:
-            write(outcome.png, path.with_name(f"{path.stem}.{outcome.recipe['step']:04d}.png"), self.overwrite)
+            self.put(outcome.png, path.with_name(f"{path.stem}.{outcome.recipe['step']:04d}.png"))
         return path
 
+    def add_failure(self, outcome: Outcome) -> None:
+        """There is no record to keep; a failure with no others to go on with is raised."""
+        if self.alone and outcome.error is not None:
+            raise outcome.error
 
-def write(png: bytes, path: Path, overwrite: bool) -> Path:
-    try:
-        if not overwrite:
-            return save_new(png, path)
-        save(png, path)
-        return path
-    except OSError as error:
-        raise BigsleepError(f"{path} could not be written: {error.strerror or error}") from error
+
+def put_over(png: bytes, path: Path) -> Path:
+    save(png, path)
+    return path
 
 
 class Stop:
@@ -480,13 +486,13 @@ class Show:
             left = f", {timedelta(seconds=round(seconds))} left" if seconds else ""
             click.echo(f"{self.before + self.ended}/{self.total} {score}{left} {path}", err=True)
 
-    def failed(self, outcome: Outcome, debug: bool) -> None:
+    def failed(self, job: Job, error: Exception, debug: bool) -> None:
         self.lost += 1
-        self.end(outcome.job)
+        self.end(job)
         with self.paused():
             if debug:
-                traceback.print_exception(outcome.error)
-            click.echo(f"bigsleep: {outcome.job.prompt[:60]!r}: {' '.join(str(outcome.error).split())}", err=True)
+                traceback.print_exception(error)
+            click.echo(f"bigsleep: {job.prompt[:60]!r}: {' '.join(reason(error).split())}", err=True)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:

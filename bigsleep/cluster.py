@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from bigsleep.batch import Job, Local, Outcome
+from bigsleep.batch import Job, Local, Outcome, reason
 from bigsleep.errors import BigsleepError
 from bigsleep.settings import Settings
 
@@ -45,7 +45,7 @@ def portable(outcome: Outcome) -> Outcome:
     """``outcome`` with an error that any machine can read."""
     error = outcome.error
     if error is not None and not isinstance(error, BigsleepError):
-        return replace(outcome, error=BigsleepError(f"{type(error).__name__}: {error}"))
+        return replace(outcome, error=BigsleepError(reason(error)))
     return outcome
 
 

@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 from bigsleep.batch import Job, Outcome, record_of
 from bigsleep.errors import BigsleepError
 from bigsleep.models.weights import cache_folder
-from bigsleep.picture import name_of, read_recipe, save, save_new, sweep
+from bigsleep.picture import name_of, read_recipe, save, save_new, sweep, writing
 
 
 class Manifest:
@@ -41,13 +41,15 @@ class Manifest:
         self.recorded: dict[str, str] = {}  # file names of pictures, and their jobs' keys
 
     def __enter__(self) -> Manifest:
-        Path(self.lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire()
-        except Timeout:
-            raise BigsleepError(
-                f"another bigsleep is at work on {self.path}: wait for it, or use another --output-dir, or --shard"
-            ) from None
+        place = Path(self.lock.lock_file)
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock.acquire()
+            except Timeout:
+                raise BigsleepError(
+                    f"another bigsleep is at work on {self.path}: wait for it, or use another --output-dir, or --shard"
+                ) from None
         try:
             sweep(self.folder)
             cut_half_line(self.path)
@@ -80,8 +82,10 @@ class Manifest:
 
     def write(self, job: Job, record: dict[str, Any]) -> None:
         line = {"key": job.key, "index": job.index, "variation": job.variation} | record
-        with open(self.path, "ab", buffering=0) as file:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        # What is no Unicode, as a lone surrogate, stays JSON's own escape.
+        text = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        with writing(self.path), open(self.path, "ab", buffering=0) as file:
+            file.write(text + b"\n")
             os.fsync(file.fileno())
         if "path" in record:
             self.done.add(job.key)

@@ -10,6 +10,7 @@ import platform
 import re
 import tempfile
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,29 @@ class Picture:
         save(self.png(), Path(path))
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the disk has against writing ``path`` into a :class:`BigsleepError`."""
+    try:
+        yield
+    except OSError as error:
+        raise BigsleepError(f"{path} could not be written: {error.strerror or error}") from error
+
+
 def save(data: bytes, path: Path) -> None:
-    """Write the file ``path``, replacing what is there: whole, or not at all."""
-    os.replace(write_beside(data, path), path)
+    """Write the file ``path``, replacing what is there: whole, or not at all, and then a :class:`BigsleepError`."""
+    with writing(path):
+        os.replace(write_beside(data, path), path)
 
 
 def save_new(data: bytes, path: Path) -> Path:
-    """Write a file to ``path``, or to ``path``-2, -3, … where that is taken; where it went."""
-    temporary = write_beside(data, path)
+    """Write a file to ``path``, or to ``path``-2, -3, … where that is taken; where it went. Fails as :func:`save`."""
+    with writing(path):
+        return claim_first(write_beside(data, path), path)
+
+
+def claim_first(temporary: Path, path: Path) -> Path:
+    """Give a finished file the first free name of ``path``, ``path``-2, …"""
     try:
         number = 1
         while True:
@@ -115,9 +131,9 @@ def claim(temporary: Path, target: Path) -> bool:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:
-    """The recipe inside a PNG, or None where it has none."""
+    """The recipe inside a PNG, or None where it has none. Reads no pixels, for the recipe comes before them."""
     with Image.open(path) as image:
-        text = getattr(image, "text", {}).get(RECIPE_CHUNK)
+        text = image.info.get(RECIPE_CHUNK)
     return json.loads(text) if text else None
 
 

@@ -40,6 +40,8 @@ class Prompt:
             raise BigsleepError(
                 'the prompt is empty: say what to dream of, as in bigsleep "a beautiful house"', usage=True
             )
+        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+            raise BigsleepError(f"the prompt {text!r} is not Unicode text: write it as UTF-8", usage=True)
         if "\0" in text:
             raise BigsleepError("the prompt holds a NUL character: take it out", usage=True)
         wanted = [parse_phrase(part, text) for part in text.split("|")]

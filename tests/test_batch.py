@@ -59,6 +59,7 @@ def test_a_rows_settings_go_before_those_of_the_command():
     [
         ("prompt,seed\na,1", "stdin", "csv"), ('"prompt"\n"a, b"', "stdin", "csv"), ('{"prompt": "a"}', "stdin", "json"),
         ("a, b\nprompt", "stdin", "text"), ("prompt, a red one\nb", "list.txt", "text"), ("\ufeffprompt\na", "stdin", "csv"),
+        ("# from a sheet\nprompt,seed\na,1", "stdin", "csv"), ('# rows\n{"prompt": "a"}', "stdin", "json"),
     ],
 )  # fmt: skip
 def test_a_list_from_a_pipe_is_known_by_its_first_line(text, source, kind):

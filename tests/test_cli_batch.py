@@ -91,6 +91,12 @@ def test_one_bad_prompt_does_not_stop_the_rest(bigsleep):
     assert sorted(record["prompt"] for record in records(work(bigsleep)) if "path" in record) == ["a cat", "a dog"]
 
 
+def test_a_prompt_that_is_no_text_is_one_more_bad_prompt(bigsleep):
+    done = bigsleep("batch", "-", *QUICK, "-q", input='{"prompt": "a \\ud800 cat"}\n')
+    assert done.returncode == 1 and "UTF-8" in done.stderr and "1 of 1" in done.stderr
+    assert records(work(bigsleep))[0]["prompt"] == "a \ud800 cat"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -105,7 +105,8 @@ def test_phrases_weights_and_things_to_avoid_reach_the_dream(bigsleep):
         (("a house", "--output-dir", "/proc"), "/proc"), (("a house", "-o", "a.gif"), ".png"),
         (("a house", "--device", "cuda:7", "--model", "emoji"), "cuda"), (("house " * 90,), "tokens"),
         (("a", "b", "-o", "x.png"), "--output-dir"), (("a house", "--image-size", "300"), "128, 256, 512"),
-        (("a house", "good", "|"), "empty phrase"), ((), "say what to dream of"),
+        (("a house", "good", "|"), "empty phrase"), (("a \udcff house",), "UTF-8"),
+        (("a house", "--name", "{x}"), "{slug}"), ((), "say what to dream of"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_line_exit_2_and_writes_nothing(bigsleep, args, message):

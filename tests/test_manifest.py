@@ -1,5 +1,6 @@
 """The manifest: what it holds, and how it mends what a killed run left."""
 
+import errno
 import json
 import os
 import subprocess
@@ -109,6 +110,19 @@ def test_a_line_that_is_no_record_is_named(tmp_path):
         (tmp_path / "manifest.jsonl").write_text(f"{line}\n")
         with pytest.raises(BigsleepError, match="line 1"), Manifest(tmp_path):
             pass
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half_done(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (job,) = jobs("a cat")
+    with Manifest(tmp_path) as manifest:
+        monkeypatch.setattr(os, "fsync", full)
+        for act in (lambda: manifest.keep(outcome(job)), lambda: manifest.add_failure(Outcome(job, error=Exception()))):
+            with pytest.raises(BigsleepError, match="No space left"):
+                act()
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob(".*"))
 
 
 def test_forgetting_takes_the_lists_pictures_and_no_others(tmp_path):

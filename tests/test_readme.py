@@ -10,14 +10,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-HELP = re.compile(r"(?<=<!-- help -->\n```text\n).*?(?=```\n<!-- /help -->)", re.DOTALL)
+HELPS = {
+    name: re.compile(rf"(?<=<!-- {name} -->\n```text\n).*?(?=```\n<!-- /{name} -->)", re.DOTALL)
+    for name in ("help", "batch help")
+}
 # Installing is what CI has done before it runs this; pytest is what runs it.
 NOT_HERE = ("pip install", "python -m pytest", "git clone", "python -m benchmarks")
 
 
-def help_text() -> str:
+def help_text(name: str) -> str:
     environment = os.environ | {"COLUMNS": "100"}
-    command = [sys.executable, "-m", "bigsleep", "--help"]
+    command = [sys.executable, "-m", "bigsleep", *name.replace("help", "--help").split()]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
@@ -30,8 +33,9 @@ def commands() -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", *NOT_HERE))]
 
 
-def test_the_option_list_is_the_commands_own():
-    assert HELP.search(README.read_text()).group() == help_text()
+@pytest.mark.parametrize("name", HELPS)
+def test_the_option_lists_are_the_commands_own(name):
+    assert HELPS[name].search(README.read_text()).group() == help_text(name)
 
 
 @pytest.mark.slow
@@ -53,4 +57,5 @@ def test_each_program_runs(program, bigsleep):
 
 
 if __name__ == "__main__":
-    README.write_text(HELP.sub(lambda _: help_text(), README.read_text()))
+    for name, place in HELPS.items():
+        README.write_text(place.sub(lambda _, name=name: help_text(name), README.read_text()))
