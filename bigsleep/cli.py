@@ -391,7 +391,7 @@ class Stop:
 
     def leave_if_asked(self) -> None:
         if self.signal is not None:
-            leave(128 + self.signal)
+            raise SystemExit(128 + self.signal)
 
 
 def leave(code: int) -> NoReturn:

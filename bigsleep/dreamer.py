@@ -267,8 +267,10 @@ class Course:
         dreaming.best = None
         goal, first = dreaming.goal(), self.settings.seed
         assert first is not None, "complete settings have a seed"
-        seeded = [replace(self.settings, seed=first + i) for i in range(self.settings.best_of)]
-        self.searches = [self.optimizer.search(goal, settings, chance(settings.seed)) for settings in seeded]
+        self.searches = [
+            self.optimizer.search(goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed))
+            for seed in range(first, first + self.settings.best_of)
+        ]
         self.rungs = halvings(self.settings.best_of)
         self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
         self.score: float | None = None
@@ -276,8 +278,7 @@ class Course:
     def advance(self) -> Snapshot | None:
         """Count the step that all searches have just made; a snapshot where one is due."""
         self.step += 1
-        seconds, budget, steps = time.monotonic() - self.began, self.settings.time, self.settings.steps
-        self.share = self.step / steps if budget is None and steps else min(1.0, seconds / (budget or seconds))
+        self.share = self.reached()
         # Asked for before the first step, a stop is meant as well.
         self.done = self.share >= 1 or self.dreaming.stopped.is_set()
         if self.done:
@@ -285,6 +286,13 @@ class Course:
         keep = self.survivors()
         due = keep == 1 and self.step % self.settings.save_every == 0
         return self.select(keep) if due or self.done or keep < len(self.searches) else None
+
+    def reached(self) -> float:
+        """How much of the dream is done, by steps or by the clock."""
+        if self.settings.time is not None:
+            return min(1.0, (time.monotonic() - self.began) / self.settings.time)
+        assert self.settings.steps is not None, "complete settings have steps or a time"
+        return self.step / self.settings.steps
 
     def survivors(self) -> int:
         """How many searches go on from here."""
@@ -320,11 +328,6 @@ class Course:
         if self.dreaming.on_step:
             seconds = time.monotonic() - self.began
             self.dreaming.on_step(Progress(self.step, self.share, seconds, self.score))
-
-
-def chance(seed: int | None) -> torch.Generator:
-    assert seed is not None
-    return torch.Generator().manual_seed(seed)
 
 
 def halvings(count: int) -> list[float]:
@@ -365,7 +368,7 @@ def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream
                 yield dreaming, explained(error, dreaming)
         if not courses:
             return
-        for optimizer in {course.optimizer: None for course in courses}:
+        for optimizer in dict.fromkeys(course.optimizer for course in courses):
             group = [course for course in courses if course.optimizer is optimizer]
             try:
                 step_all(group, parallel)

@@ -182,6 +182,7 @@ class Optimizer:
             self.batch = len(states) // 2
             for search, state in zip(searches[part], states, strict=True):
                 search.random.set_state(state)
+                search.adam.zero_grad(set_to_none=True)  # of a backward pass that broke off
         return losses
 
     def step_together(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
@@ -203,20 +204,14 @@ class Optimizer:
         """
         leaves = [image.requires_grad_() for image in images.split(1)]
         cutouts = [search.draw(search.settings.cutouts, search.settings.augment) for search in searches]
-        totals = torch.zeros(len(searches), device=self.device)
+        totals, gradient = torch.zeros(len(searches), device=self.device), torch.zeros_like(images)
         begin, count = 0, sum(map(len, cutouts))
         while begin < count:
             end = min(begin + self.chunk, count)
             chunk = list(pieces(cutouts, begin, end))
             states = [searches[i].random.get_state() for i, _ in chunk]
             try:
-                crops = [cut(leaves[i], part, self.perceptor.size, searches[i].random) for i, part in chunk]
-                features = self.fast_perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
-                means = [
-                    searches[i].goal.likeness(seen).sum() / len(cutouts[i])
-                    for (i, _), seen in zip(chunk, features, strict=True)
-                ]
-                (GRADIENT_SCALE * torch.stack(means).sum()).backward()
+                found = self.chunk_gradient([(searches[i], leaves[i], part) for i, part in chunk])
             except torch.OutOfMemoryError:
                 if self.chunk == 1:
                     raise
@@ -224,11 +219,25 @@ class Optimizer:
                 for (i, _), state in zip(chunk, states, strict=True):
                     searches[i].random.set_state(state)
                 continue
-            for (i, _), mean in zip(chunk, means, strict=True):
+            for (i, _), mean, part in zip(chunk, *found, strict=True):
                 totals[i] += mean.detach()
+                gradient[i] += part[0]
             begin = end
-        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
-        return totals, torch.cat(gradients) / GRADIENT_SCALE
+        return totals, gradient / GRADIENT_SCALE
+
+    def chunk_gradient(self, chunk: list[tuple[Search, Tensor, Cutouts]]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """What some cutouts of each image add to its mean likeness, and to that one's scaled gradient.
+
+        All gradients at once, so that of a pass which memory cuts short there is nothing left.
+        """
+        crops = [cut(image, cutouts, self.perceptor.size, search.random) for search, image, cutouts in chunk]
+        features = self.fast_perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
+        means = [
+            search.goal.likeness(seen).sum() / search.settings.cutouts
+            for (search, _, _), seen in zip(chunk, features, strict=True)
+        ]
+        images = [image for _, image, _ in chunk]
+        return means, torch.autograd.grad(GRADIENT_SCALE * torch.stack(means).sum(), images)
 
     @torch.no_grad()
     def render(self, search: Search) -> Tensor:

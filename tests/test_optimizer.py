@@ -128,6 +128,27 @@ def test_out_of_memory_halves_the_batch_and_every_search_goes_on(models, monkeyp
     assert losses == pytest.approx([one.step(0.0) for one in alone], rel=1e-4)
 
 
+def test_out_of_memory_late_in_a_step_leaves_no_trace(models, monkeypatch):
+    company, alone = companions(models, 2), companions(models, 2)
+    optimizer = Optimizer(models.generator, models.perceptor)
+    backward, calls = torch.autograd.backward, []
+
+    def breaks_off(*arguments):
+        backward(*arguments)
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("device full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.autograd, "backward", breaks_off)
+        optimizer.step([one.search for one in company], [0.0] * 2)
+    assert len(calls) == 3
+    for one, other in zip(company, alone, strict=True):
+        other.step(0.0)
+        torch.testing.assert_close(one.search.latents.noise, other.search.latents.noise, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(one.search.latents.logits, other.search.latents.logits, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_compiled_the_steps_are_the_same(models):
     plain = Alone(models, seed=1)
