@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigsleep.cutouts import Cutouts, cut, draw_cutouts
-from bigsleep.latents import Latents, MovingAverage, class_penalty, class_shares, noise_penalty
+from bigsleep.latents import Adam, Latents, MovingAverage, class_penalty, class_shares, noise_penalty
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.settings import Settings
@@ -50,7 +50,7 @@ class Search:
     """
 
     latents: Latents
-    adam: torch.optim.Adam
+    adam: Adam
     average: MovingAverage
 
     def __init__(self, goal: Goal, settings: Settings, random: torch.Generator) -> None:
@@ -61,11 +61,7 @@ class Search:
         """Start from noise ``[S, Z]`` and class logits ``[S, C]``."""
         settings = self.settings
         self.latents = Latents(noise, logits, settings.classes, settings.max_classes)
-        groups = [
-            {"params": [self.latents.noise], "rate": settings.lr},
-            {"params": [self.latents.logits], "rate": settings.class_lr},
-        ]
-        self.adam = torch.optim.Adam(groups)
+        self.adam = Adam((self.latents.noise, settings.lr), (self.latents.logits, settings.class_lr))
         self.average = MovingAverage(self.latents, settings.ema)
 
     def draw(self, count: int, augment: float) -> Cutouts:
@@ -78,12 +74,9 @@ class Search:
 
     def update(self, share: float) -> None:
         """Follow the gradients that the latents have, a ``share`` in 0..1 of the way through the dream."""
-        for group in self.adam.param_groups:
-            group["lr"] = group["rate"] * self.rate_at(share)
         if self.tied(share):
             self.latents.tie_gradients()
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
+        self.adam.step(self.rate_at(share))
         self.average.update()
 
     def rate_at(self, share: float) -> float:
@@ -182,7 +175,7 @@ class Optimizer:
             self.batch = len(states) // 2
             for search, state in zip(searches[part], states, strict=True):
                 search.random.set_state(state)
-                search.adam.zero_grad(set_to_none=True)  # of a backward pass that broke off
+                search.adam.forget_gradients()  # of a backward pass that broke off
         return losses
 
     def step_together(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
@@ -191,7 +184,8 @@ class Optimizer:
         images = self.fast_generator(noise, classes) / 2 + 0.5
         likenesses, gradient = self.likeness_gradient(searches, images.detach())
         penalties = torch.stack([search.penalty(*both) for search, both in zip(searches, latents, strict=True)])
-        torch.autograd.backward([images, penalties], [-SIMILARITY_WEIGHT * gradient, torch.ones_like(penalties)])
+        # The sum's gradient in the images is the one found; handing it to backward would import sympy, a third of a second.
+        (penalties.sum() - (images * (SIMILARITY_WEIGHT * gradient)).sum()).backward()
         for search, share in zip(searches, shares, strict=True):
             search.update(share)
         return (penalties.detach() - SIMILARITY_WEIGHT * likenesses).tolist()

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigsleep.latents import (
+    Adam,
     Latents,
     MovingAverage,
     class_penalty,
@@ -24,6 +25,7 @@ def big_sleep_noise_loss(noise):
     return loss
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 3))
 def test_the_noise_penalty_is_big_sleeps(seed, spread):
     noise = torch.randn(15, 128, generator=torch.Generator().manual_seed(seed)) * spread
@@ -41,6 +43,7 @@ def test_the_class_penalty_of_a_softmax_is_least_for_one_class():
     assert class_penalty(one, "softmax") < 1e-6 < class_penalty(many, "softmax")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(0, 1000))
 def test_top_k_keeps_k_classes_and_a_gradient(k, seed):
     logits = torch.randn(3, 20, generator=torch.Generator().manual_seed(seed), requires_grad=True)
@@ -88,3 +91,24 @@ def test_the_moving_average_starts_without_a_bias_and_follows():
         average.update()
     # weights 0.9 and 1, over their sum
     torch.testing.assert_close(average.values()[0].item(), (0.9 * 1 + 2) / 1.9)
+
+
+def test_adam_goes_as_torchs_own():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.ParameterList([torch.linspace(-1, 1, 12).view(3, 4), torch.ones(5)]) for _ in range(2))
+    adam, reference = (
+        Adam((ours[0], 0.1), (ours[1], 0.02)),
+        torch.optim.Adam([{"params": [theirs[0]]}, {"params": [theirs[1]]}]),
+    )
+    for step in range(20):
+        scale = 1 - step / 40
+        for parameters in (ours, theirs):
+            (parameters[0].pow(4).sum() * (step - 5) + parameters[1].sin().sum()).backward()
+        for group, rate in zip(reference.param_groups, (0.1, 0.02), strict=True):
+            group["lr"] = rate * scale
+        adam.step(scale)
+        reference.step()
+        reference.zero_grad()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
+        assert one.grad is None

@@ -133,8 +133,8 @@ def test_out_of_memory_late_in_a_step_leaves_no_trace(models, monkeypatch):
     optimizer = Optimizer(models.generator, models.perceptor)
     backward, calls = torch.autograd.backward, []
 
-    def breaks_off(*arguments):
-        backward(*arguments)
+    def breaks_off(*arguments, **options):
+        backward(*arguments, **options)
         calls.append(arguments)
         if len(calls) == 1:
             raise torch.OutOfMemoryError("device full")
