@@ -102,14 +102,16 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
     """
     text = decoded(data, source)
     jobs: list[Job] = []
-    memory: dict[str, Settings] = {}
+    known: dict[str, Settings] = {}  # rows that ask for the same share their settings
     seen: Counter[str] = Counter()
     for index, (line, row) in enumerate(reader_of(text, source)(text, source), 1):
-        prompt = row.pop("prompt")
-        try:
-            settings = memory.setdefault(repr(row), row_settings(options, row))
-        except BigsleepError as error:
-            raise BigsleepError(f"{source}, line {line}: {error}", usage=True) from None
+        prompt, asked = row.pop("prompt"), repr(row)
+        if asked not in known:
+            try:
+                known[asked] = row_settings(options, row)
+            except BigsleepError as error:
+                raise BigsleepError(f"{source}, line {line}: {error}", usage=True) from None
+        settings = known[asked]
         jobs += [job_of(index, variation, prompt, settings, seen) for variation in range(1, variations + 1)]
     return jobs
 
