@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import logging
 import os
 import time
@@ -84,6 +83,7 @@ class Cluster:
         self.busy: dict[Any, tuple[Any, list[Job]]] = {}  # call under way: its worker and jobs
         self.idle: list[Any] = []
         self.told: set[str] = set()
+        self.stillborn = 0  # workers that died before any had loaded its models; -1 once one has
         self.stopping = False
 
     def stop(self) -> None:
@@ -92,13 +92,13 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         # Ray prints a lost node's last words on stdout, where only results belong.
-        self.aside = contextlib.redirect_stdout(io.StringIO())
-        self.aside.__enter__()
+        self.aside = contextlib.ExitStack()
+        self.aside.enter_context(contextlib.redirect_stdout(self.aside.enter_context(open(os.devnull, "w"))))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.ray.shutdown()
-        self.aside.__exit__(None, None, None)
+        self.aside.close()
 
     def slots(self) -> tuple[int, dict[str, float]]:
         """How many workers the living nodes have room for, and what each of them takes."""
@@ -120,8 +120,8 @@ class Cluster:
 
     def outcomes(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """The outcomes of ``jobs`` as they come, each once; no failure stops the others."""
-        waiting, deaths, left = deque(jobs), Counter[str](), 0
-        left, looked = len(waiting), 0.0
+        waiting, deaths = deque(jobs), Counter[str]()
+        left, looked = len(waiting), -RECRUIT
         while left and not self.stopping:
             if time.monotonic() - looked > RECRUIT:
                 self.recruit()
@@ -146,18 +146,32 @@ class Cluster:
         try:
             found = self.ray.get(call)
         except self.ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, BigsleepError):
-                raise error.cause from None
-            raise
-        except self.ray.exceptions.RayError:
+            # It lives, but what its models have come to is unknown: it is dropped, and another one recruited.
+            cause = error.cause if isinstance(error.cause, BigsleepError) else BigsleepError(reason(error.cause))
+            if not jobs:
+                raise cause from None
+            return [Outcome(job, error=cause) for job in jobs]
+        except self.ray.exceptions.RayError as error:
+            if not jobs:
+                self.count_stillborn(error)
             return self.bury(jobs, waiting, deaths)
         self.idle.append(worker)
         if jobs:
             return found
+        self.stillborn = -1
         for line in set(found) - self.told:
             self.told.add(line)
             self.note(line)
         return []
+
+    def count_stillborn(self, error: Exception) -> None:
+        """Give up where no worker comes up at all."""
+        if self.stillborn < 0:
+            return
+        self.stillborn += 1
+        if self.stillborn >= LIVES:
+            last = str(error).strip().splitlines()[-1]
+            raise BigsleepError(f"no worker of the Ray cluster starts ({last}): is bigsleep installed on its nodes?")
 
     def bury(self, jobs: list[Job], waiting: deque[Job], deaths: Counter[str]) -> list[Outcome]:
         """Put a dead worker's jobs back; those that have cost too many workers have failed."""

@@ -30,9 +30,9 @@ class FakeRay:
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
-    def __init__(self, chance, slots=3, luck=1.0, deadly=(), refusal=None):
+    def __init__(self, chance, slots=3, luck=1.0, deadly=(), refusal=None, trouble=None):
         self.chance, self.slots, self.luck, self.deadly, self.refusal = chance, slots, luck, deadly, refusal
-        self.calls, self.ended, self.workers = {}, 0, 0
+        self.trouble, self.calls, self.ended, self.workers = trouble, {}, 0, 0
 
     def init(self, *_, **__): ...
 
@@ -64,6 +64,8 @@ class FakeRay:
         alive, answer, jobs = self.calls[call]
         if self.refusal:
             raise RayTaskError(self.refusal)
+        if self.trouble and jobs and "trouble" in {job.prompt for job in jobs}:
+            raise RayTaskError(self.trouble)
         if {job.prompt for job in jobs} & set(self.deadly) or self.chance.random() > self.luck:
             alive[0] = False
         if not alive[0]:
@@ -110,6 +112,18 @@ def test_models_that_no_worker_can_have_end_the_run(monkeypatch):
     cluster, _ = cluster_of(FakeRay(random.Random(1), refusal=BigsleepError("no weights")), monkeypatch)
     with pytest.raises(BigsleepError, match="no weights"):
         list(cluster.outcomes(jobs_of(["a"], Settings())))
+
+
+def test_a_cluster_on_which_no_worker_starts_ends_the_run(monkeypatch):
+    cluster, _ = cluster_of(FakeRay(random.Random(1), luck=-1.0), monkeypatch)
+    with pytest.raises(BigsleepError, match=r"no worker.*installed"):
+        list(cluster.outcomes(jobs_of(["a"], Settings())))
+
+
+def test_trouble_inside_a_worker_fails_its_job_and_no_other(monkeypatch):
+    cluster, _ = cluster_of(FakeRay(random.Random(1), trouble=RuntimeError("CUDA error")), monkeypatch)
+    outcomes = {one.job.prompt: one.error for one in cluster.outcomes(jobs_of(["a", "trouble", "b"], Settings()))}
+    assert outcomes.pop("trouble").args == ("RuntimeError: CUDA error",) and set(outcomes.values()) == {None}
 
 
 def test_a_cluster_without_room_for_a_worker_is_refused(monkeypatch):
