@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from bigsleep.errors import BigsleepError
 from bigsleep.settings import Settings
 
 RECRUIT = 5.0  # seconds between two looks for nodes that have come
+CONNECT = 5.0  # seconds for the head node to answer
 LIVES = 3  # workers that a job may take down before it is given up
 
 
@@ -48,6 +50,16 @@ def portable(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def knock(address: str) -> None:
+    """A :class:`BigsleepError` where nobody listens at ``host:port``: Ray would go on asking for ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), CONNECT).close()
+        except (OSError, OverflowError) as error:
+            raise BigsleepError(f"no Ray cluster answers at {address} ({error}): is its head node up?") from None
+
+
 class Cluster:
     """Runs jobs on Ray: at ``address``, or on this machine's own where that is empty. A context manager.
 
@@ -69,6 +81,7 @@ class Cluster:
         cpus: int = 1,
         note: Callable[[str], None] = print,
     ) -> None:
+        knock(address)
         # Ray asks and reports home otherwise.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:

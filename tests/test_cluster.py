@@ -141,6 +141,12 @@ def test_stopped_it_waits_for_nothing_more(monkeypatch):
     assert len(seen) == 1
 
 
+def test_where_nobody_listens_it_says_so_at_once():
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999999", "no.such.host.invalid:6379"):
+        with pytest.raises(BigsleepError, match="no Ray cluster answers"):
+            Cluster(address, None)
+
+
 def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BigsleepError, match=r"pip install 'bigsleep\[ray\]'"):
