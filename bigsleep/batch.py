@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bigsleep.errors import BigsleepError
-from bigsleep.settings import Settings, known_names, typed
+from bigsleep.settings import OPTIONS, Settings, typed
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Models, Progress, Snapshot
@@ -166,10 +166,9 @@ Rows = Iterator[tuple[int, dict[str, Any]]]
 def reader_of(text: str, source: str) -> Callable[[str, str], Rows]:
     """How to read a list: by the ending of its name, or else by how its first line looks."""
     lowered = source.lower()
-    lines = (line.strip() for line in text.split("\n"))
-    first = next((line for line in lines if line and not line.startswith("#")), "")
+    first = next((line for _, line in content_lines(text)), "")
     columns = {column_name(cell) for cell in first.split(",")}
-    if lowered.endswith(".csv") or ("prompt" in columns and columns <= {"prompt", *known_names()}):
+    if lowered.endswith(".csv") or ("prompt" in columns and columns <= {"prompt", *OPTIONS}):
         return csv_rows
     if lowered.endswith((".jsonl", ".ndjson")) or first.startswith("{"):
         return json_rows
@@ -180,16 +179,20 @@ def column_name(cell: str) -> str:
     return cell.strip().strip('"').lower().replace("-", "_")
 
 
-def text_rows(text: str, source: str) -> Rows:
+def content_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are neither blank nor comments, with their numbers."""
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, {"prompt": line.strip()}
+        if (stripped := line.strip()) and not stripped.startswith("#"):
+            yield number, stripped
+
+
+def text_rows(text: str, source: str) -> Rows:
+    for number, line in content_lines(text):
+        yield number, {"prompt": line}
 
 
 def json_rows(text: str, source: str) -> Rows:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in content_lines(text):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -219,11 +222,16 @@ def csv_rows(text: str, source: str) -> Rows:
 
 def csv_header(cells: list[str], where: str) -> list[str]:
     header = [column_name(cell) for cell in cells]
-    unknown = [name for name in header if name != "prompt" and name not in known_names()]
+    unknown = [name for name in header if name != "prompt" and name not in OPTIONS]
     if unknown or "prompt" not in header or len(set(header)) < len(header):
         wrong = f"unknown column {unknown[0]!r}" if unknown else "the columns need one prompt, and each name once"
-        raise BigsleepError(f"{where}: {wrong}; known are prompt, {', '.join(known_names())}", usage=True)
+        raise BigsleepError(f"{where}: {wrong}; known are prompt, {', '.join(sorted(OPTIONS))}", usage=True)
     return header
+
+
+def models_key(settings: Settings) -> tuple[Any, ...]:
+    """Equal for settings that ask for the same models."""
+    return tuple(getattr(settings, part) for part in MODEL)
 
 
 class Local:
@@ -251,7 +259,7 @@ class Local:
         """The models that ``settings`` ask for, loaded or refused once."""
         from bigsleep.dreamer import Models
 
-        name = tuple(getattr(settings, part) for part in MODEL)
+        name = models_key(settings)
         if name not in self.loaded:
             try:
                 self.loaded[name] = Models.load(settings, self.note, self.quiet)

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import click
 from click_default_group import DefaultGroup
 
-from bigsleep.batch import MODEL, Job, Local, Outcome, decoded, jobs_of, read_jobs, reason, shard_of
+from bigsleep.batch import Job, Local, Outcome, decoded, jobs_of, models_key, read_jobs, reason, shard_of
 from bigsleep.errors import BigsleepError
 from bigsleep.picture import check_target, name_of, save, save_new
 from bigsleep.prompt import Prompt
-from bigsleep.settings import Settings
+from bigsleep.settings import OPTIONS, Settings, flag_of
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Progress
@@ -44,9 +44,8 @@ class Batch(click.Command):
     """A command whose ``--help`` leaves the options of a dream to ``bigsleep --help``."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        common = {item.name for item in fields(Settings)}
         rows = [
-            row for param in self.get_params(ctx) if param.name not in common and (row := param.get_help_record(ctx))
+            row for param in self.get_params(ctx) if param.name not in OPTIONS and (row := param.get_help_record(ctx))
         ]
         with formatter.section("Options"):
             formatter.write_dl(rows)
@@ -71,7 +70,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    rules, flag = item.metadata, "--" + item.name.replace("_", "-")
+    rules, flag = item.metadata, flag_of(item.name)
     if rules["kind"] is bool:
         return click.option(flag, is_flag=True, default=None, help=rules["help"])
     parse = rules["parse"]
@@ -222,7 +221,7 @@ def batch_command(
         left = [job for job in jobs if job.key not in manifest.done]
         show = Show(quiet, len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
-        common = settings if any(same_models(job.settings, settings) for job in left) else None
+        common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
         if not left:
             return
         if address is None:
@@ -259,10 +258,6 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise BigsleepError(f"the folder {folder} cannot be made: {error.strerror}", usage=True) from None
     check_target(folder / "picture.png")
-
-
-def same_models(one: Settings, other: Settings) -> bool:
-    return all(getattr(one, part) == getattr(other, part) for part in MODEL)
 
 
 class Runner(Protocol):

@@ -82,10 +82,8 @@ class Manifest:
 
     def write(self, job: Job, record: dict[str, Any]) -> None:
         line = {"key": job.key, "index": job.index, "variation": job.variation} | record
-        # What is no Unicode, as a lone surrogate, stays JSON's own escape.
-        text = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
         with writing(self.path), open(self.path, "ab", buffering=0) as file:
-            file.write(text + b"\n")
+            file.write(line_of(line))
             os.fsync(file.fileno())
         if "path" in record:
             self.done.add(job.key)
@@ -117,15 +115,20 @@ class Manifest:
         doomed = [path for path, recipe in self.unrecorded() if recipe["job"] in keys]
         for record in records_in(self.path):
             if record["key"] not in keys:
-                kept.append(json.dumps(record, ensure_ascii=False) + "\n")
+                kept.append(line_of(record))
             elif "path" in record:
                 doomed.append(self.folder / Path(record["path"]).name)
                 self.recorded.pop(record["path"], None)
         # Records first: a record without its picture would pass for done.
-        save("".join(kept).encode(), self.path)
+        save(b"".join(kept), self.path)
         for path in doomed:
             path.unlink(missing_ok=True)
         self.done -= keys
+
+
+def line_of(record: dict[str, Any]) -> bytes:
+    """A record as the manifest's line; what is no Unicode, as a lone surrogate, stays JSON's own escape."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def records_in(path: Path) -> Iterator[dict[str, Any]]:

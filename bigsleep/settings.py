@@ -156,8 +156,7 @@ class Settings:
     def of(cls, options: Mapping[str, Any]) -> Settings:
         """Settings of named ``options``; an unknown name is a :class:`BigsleepError`, not a ``TypeError``."""
         for name in options:
-            if name not in known_names():
-                raise BigsleepError(f"unknown option {name!r}: known are {', '.join(known_names())}", usage=True)
+            rules_of(name)
         return cls(**options)
 
     def filled(self, preferences: Mapping[str, Any]) -> Settings:
@@ -184,9 +183,7 @@ def typed(name: str, value: Any) -> Any:
     >>> typed("steps", "20"), typed("avoid", "night|rain"), typed("time", "1m30s")
     (20, ('night', 'rain'), 90.0)
     """
-    rules = next((item.metadata for item in fields(Settings) if item.name == name), None)
-    if rules is None:
-        raise BigsleepError(f"unknown option {name!r}: known are {', '.join(known_names())}", usage=True)
+    rules = rules_of(name)
     if not isinstance(value, str):
         return value
     try:
@@ -196,18 +193,27 @@ def typed(name: str, value: Any) -> Any:
             return tuple(part.strip() for part in value.split("|"))
         return TRUTH[value.lower()] if rules["kind"] is bool else rules["kind"](value)
     except (ValueError, KeyError):
-        raise BigsleepError(
-            f"--{name.replace('_', '-')} takes {KINDS[rules['kind']]}, not {value!r}", usage=True
-        ) from None
+        raise BigsleepError(f"{flag_of(name)} takes {KINDS[rules['kind']]}, not {value!r}", usage=True) from None
 
 
-def known_names() -> list[str]:
-    return sorted(item.name for item in fields(Settings))
+OPTIONS: dict[str, Mapping[str, Any]] = {item.name: item.metadata for item in fields(Settings)}
+
+
+def rules_of(name: str) -> Mapping[str, Any]:
+    """What :func:`option` was told of an option; a :class:`BigsleepError` that lists the known ones for no option."""
+    if name not in OPTIONS:
+        raise BigsleepError(f"unknown option {name!r}: known are {', '.join(sorted(OPTIONS))}", usage=True)
+    return OPTIONS[name]
+
+
+def flag_of(name: str) -> str:
+    """An option as the command line spells it."""
+    return "--" + name.replace("_", "-")
 
 
 def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     """``value`` as its option's type, or a :class:`BigsleepError` that names the option and its range."""
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     if rules["many"]:
         values = value if isinstance(value, (tuple, list)) else (value,)
         if not all(isinstance(one, str) for one in values):

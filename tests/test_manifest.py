@@ -139,3 +139,12 @@ def test_forgetting_takes_the_lists_pictures_and_no_others(tmp_path):
         assert manifest.done == {two.key}
     assert sorted(os.listdir(tmp_path)) == ["a_dog.png", "manifest.jsonl"] and outside.exists()
     assert [record["prompt"] for record in lines(tmp_path)] == ["a dog"]
+
+
+def test_forgetting_keeps_records_of_what_is_no_unicode(tmp_path):
+    one, two = jobs("a cat", "a \ud800 dog")
+    with Manifest(tmp_path) as manifest:
+        manifest.keep(outcome(one))
+        manifest.add_failure(Outcome(two, error=BigsleepError("no text")))
+        manifest.forget([one])
+    assert [record["prompt"] for record in lines(tmp_path)] == ["a \ud800 dog"]
