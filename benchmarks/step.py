@@ -124,10 +124,13 @@ def step_flops(size: int, cutouts: int) -> int:
 
 
 def matmul_rate() -> float:
-    """FLOP/s of bf16 products of ViT-B/32's shapes."""
+    """FLOP/s of products of ViT-B/32's shapes in the precision that steps run in here: bf16, or fp32 without it."""
     import torch
 
-    x, w = torch.randn(16 * 50, 768).bfloat16(), torch.randn(768, 3072).bfloat16()
+    from bigsleep.dreamer import DTYPES, find_precision
+
+    dtype = DTYPES[find_precision("auto", torch.device("cpu"))]
+    x, w = torch.randn(16 * 50, 768, dtype=dtype), torch.randn(768, 3072, dtype=dtype)
     best = float("inf")
     for _ in range(30):
         began = time.perf_counter()

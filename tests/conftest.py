@@ -16,7 +16,9 @@ import pytest
 import torch
 
 warnings.filterwarnings("ignore", message=".*pkg_resources.*")
-torch.set_num_threads(2)
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, with threads for all cores each, they would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 from bigsleep.picture import read_recipe
 from tests.conftest import offline
 
-QUICK = ("--model", "emoji", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")
+QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")
 
 
 def work(bigsleep) -> Path:
@@ -35,10 +35,8 @@ def test_stdout_is_the_path_of_the_picture_and_nothing_else(bigsleep):
 
 def test_without_a_network_auto_says_so_in_one_line_and_dreams_with_the_built_in_pair(bigsleep):
     began = time.monotonic()
-    done = bigsleep("a house", "--steps", "1", "--quiet")
-    assert done.returncode == 0 and done.stderr == ""
-    assert time.monotonic() - began < 60
     done = bigsleep("a house", "--steps", "1")
+    assert done.returncode == 0 and time.monotonic() - began < 60
     notes = [line for line in done.stderr.splitlines() if "built-in" in line]
     assert len(notes) == 1 and "network" in notes[0]
 
@@ -50,12 +48,6 @@ def test_an_explicit_model_never_falls_back(bigsleep):
     assert list(work(bigsleep).iterdir()) == []
 
 
-def test_the_same_seed_gives_the_same_bytes(bigsleep):
-    paths = [work(bigsleep) / bigsleep("a house", *QUICK).stdout.strip() for _ in range(2)]
-    assert [path.name for path in paths] == ["a_house.png", "a_house-2.png"]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
 def test_several_prompts_give_a_picture_each_in_order(bigsleep):
     done = bigsleep("a cat", "a dog", "a cat", *QUICK, "--quiet", "--output-dir", ".")
     assert done.stdout.splitlines() == ["a_cat.png", "a_dog.png", "a_cat-2.png"] and done.stderr == ""
@@ -65,34 +57,27 @@ def test_the_explicit_form_takes_a_prompt_that_is_a_commands_name(bigsleep):
     assert bigsleep("dream", "dream", *QUICK).stdout == "dream.png\n"
 
 
-def test_options_may_come_before_the_prompt(bigsleep):
-    assert bigsleep(*QUICK, "a cat").stdout == "a_cat.png\n"
-
-
-def test_an_exact_file_and_overwriting(bigsleep):
+def test_a_file_of_the_same_name_is_kept_unless_overwritten_and_the_same_seed_gives_the_same_bytes(bigsleep):
     target = work(bigsleep) / "x.png"
     target.write_bytes(b"precious")
     assert bigsleep("a cat", *QUICK, "-o", "x.png").stdout == "x-2.png\n"
     assert target.read_bytes() == b"precious"
     assert bigsleep("a cat", *QUICK, "-o", "x.png", "--overwrite").stdout == "x.png\n"
     assert read_recipe(target)["prompt"] == "a cat"
+    assert target.read_bytes() == (work(bigsleep) / "x-2.png").read_bytes()
 
 
-def test_progress_pictures_are_kept_when_asked(bigsleep):
-    assert bigsleep("a cat", *QUICK, "--save-progress").returncode == 0
+def test_options_may_come_before_the_prompt_and_progress_pictures_are_kept_when_asked(bigsleep):
+    assert bigsleep(*QUICK, "--save-progress", "a cat").stdout == "a_cat.png\n"
     names = sorted(path.name for path in work(bigsleep).iterdir())
     assert names == ["a_cat.0001.png", "a_cat.0002.png", "a_cat.0003.png", "a_cat.png"]
 
 
-def test_the_picture_kept_is_the_best_of_the_snapshots(bigsleep):
-    done = bigsleep("a cat", *QUICK, "--steps", "6")
-    scores = [float(score) for score in re.findall(r"score (-?[\d.]+)", done.stderr)]
-    assert read_recipe(work(bigsleep) / "a_cat.png")["score"] == pytest.approx(max(scores), abs=1e-3)
-
-
-def test_phrases_weights_and_things_to_avoid_reach_the_dream(bigsleep):
-    done = bigsleep("a cat:2|a hat", *QUICK, "--avoid", "dog")
+def test_the_picture_kept_is_the_best_of_the_snapshots_and_knows_its_phrases_and_what_to_avoid(bigsleep):
+    done = bigsleep("a cat:2|a hat", *QUICK, "--steps", "6", "--avoid", "dog")
     recipe = read_recipe(work(bigsleep) / done.stdout.strip())
+    scores = [float(score) for score in re.findall(r"score (-?[\d.]+)", done.stderr)]
+    assert len(scores) == 6 and recipe["score"] == pytest.approx(max(scores), abs=1e-3)
     assert recipe["prompt"] == "a cat:2|a hat" and recipe["settings"]["avoid"] == ["dog"]
 
 
@@ -123,13 +108,13 @@ def test_debug_shows_the_traceback(bigsleep):
 def test_help_and_version_answer_at_once(bigsleep):
     bigsleep("--version")  # compiled files and disk caches are not what is timed
     for flag, expected in (("--help", "--cutouts"), ("--version", "bigsleep 0.")):
-        times = []
-        for _ in range(3):
-            began = time.monotonic()
-            done = bigsleep(flag)
-            times.append(time.monotonic() - began)
-            assert done.returncode == 0 and expected in done.stdout
-        assert min(times) < 0.4
+        before = os.times()
+        done = bigsleep(flag)
+        after = os.times()
+        assert done.returncode == 0 and expected in done.stdout
+        # Its own work, not what else the machine does meanwhile.
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        assert used < 0.4
 
 
 def test_help_does_not_import_torch():

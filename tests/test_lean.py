@@ -13,11 +13,9 @@ def test_a_dream_imports_nothing_that_it_does_not_use():
 
 
 def test_who_imports_the_packages_afterwards_gets_all_of_them():
-    assert run("import bigsleep.dreamer, clip; print(len(clip.available_models()))") == "9"
-    assert (
-        run("import bigsleep.dreamer, pytorch_pretrained_biggan as b; print(b.truncated_noise_sample().shape)")
-        == "(1, 128)"
-    )
+    program = "import bigsleep.dreamer, clip, pytorch_pretrained_biggan as b"
+    asked = "print(len(clip.available_models()), b.truncated_noise_sample().shape)"
+    assert run(f"{program}; {asked}") == "9 (1, 128)"
 
 
 def test_who_has_imported_them_before_keeps_them():

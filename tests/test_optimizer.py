@@ -90,12 +90,20 @@ def companions(models, count):
     """Searches that differ in prompt, seed, cutouts, penalties and length."""
     prompts = ["a red heart", "a banana", "an owl", "a rocket"]
     return [
-        Alone(models, prompts[i % 4], seed=i, cutouts=3 + i, classes=["softmax", "sigmoid"][i % 2], lr=0.05 + 0.01 * i)
+        Alone(
+            models,
+            prompts[i % 4],
+            seed=i,
+            auditions=1,
+            cutouts=3 + i,
+            classes=["softmax", "sigmoid"][i % 2],
+            lr=0.05 + 0.01 * i,
+        )
         for i in range(count)
     ]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(chunk=integers(1, 40), batch=integers(1, 5), count=integers(1, 4))
 def test_in_company_each_search_goes_as_it_would_alone(models, chunk, batch, count):
     company, alone = companions(models, count), companions(models, count)
