@@ -57,14 +57,18 @@ def test_each_stage_listens_to_its_own_row(library):
             assert (generator(changed, classes) - before).abs().max() > 1e-4, stage
 
 
-def test_a_batch_is_its_pictures_side_by_side(library):
+def test_a_batch_is_its_pictures_and_their_gradients_side_by_side(library):
     generator = Generator(CONFIG, library.state_dict())
-    noise = torch.randn(3, generator.stages, 128)
+    noise = torch.randn(3, generator.stages, 128, requires_grad=True)
     classes = torch.rand(3, generator.stages, 20) / 20
-    with torch.no_grad():
-        together = generator(noise, classes)
-        alone = torch.cat([generator(noise[i : i + 1], classes[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(3, 3, 128, 128)
+    together = generator(noise, classes)
+    (gradient,) = torch.autograd.grad((together * weight).sum(), noise)
+    for i in range(3):
+        alone = generator(noise[i : i + 1], classes[i : i + 1])
+        torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-5)
+        (expected,) = torch.autograd.grad((alone * weight[i]).sum(), noise)
+        assert torch.cosine_similarity(gradient[i].flatten(), expected[i].flatten(), dim=0) > 0.9999
 
 
 def test_bf16_points_the_same_way(library):

@@ -96,41 +96,68 @@ def statistics_at(rows: Tensor, truncation: float) -> Tensor:
     return rows[low] if share == 0 else torch.lerp(rows[low], rows[low + 1], share)
 
 
+def upsampled_conv(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+    """``conv``, 3x3, behind a nearest twofold upsampling, as one transposed convolution: 4 products for 9.
+
+    Each input pixel stands for four equal ones, whose weights add up: the kernel smeared over 2x2, at a stride of 2.
+    """
+    outs, ins = conv.weight.shape[:2]
+    smeared = F.conv2d(conv.weight.reshape(-1, 1, 3, 3), torch.ones(1, 1, 2, 2), padding=1).view(outs, ins, 4, 4)
+    # A transposed convolution scatters where a convolution gathers: its kernel is the mirrored one.
+    weight = smeared.flip(2, 3).transpose(0, 1)
+    up = nn.ConvTranspose2d(1, 1, 1, stride=2, padding=1, device="meta")
+    up.weight, up.bias = frozen(weight.contiguous(memory_format=torch.channels_last)), conv.bias
+    return up
+
+
 conv_backward = torch.ops.aten.convolution_backward.default
-threshold_backward = torch.ops.aten.threshold_backward.default
+threshold_backward_ = torch.ops.aten.threshold_backward.grad_input
+batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
 
 
 class ScaleShiftConv(torch.autograd.Function):
-    """conv(relu(scale * x + shift)) with a frozen convolution, enlarged twofold before it where ``up``.
+    """conv(relu(scale * x + shift)) with a frozen convolution, or a transposed one of stride 2 where ``up``.
 
-    autograd would keep what goes into the ReLU and what goes into the convolution, the latter enlarged. A frozen
-    convolution's gradient needs no input and the ReLU's is soon computed again, so that ``x`` is all that is kept.
+    ``scale`` and ``shift`` ``[B, F, 1, 1]`` are fp32, the rest is in the precision of ``x``.
+
+    autograd would keep what goes into the ReLU and what goes into the convolution. A frozen convolution's gradient
+    needs no input and the ReLU's is soon computed again, so that ``x`` is all that is kept.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, up: bool) -> Tensor:
+        scale, shift = scale.to(x.dtype), shift.to(x.dtype)
         ctx.save_for_backward(x, scale, shift, weight)
         ctx.up = up
         y = torch.addcmul(shift, x, scale).relu_()
-        return F.conv2d(enlarged(y) if up else y, weight, bias, padding=weight.shape[2] // 2)
+        if up:
+            return F.conv_transpose2d(y, weight, bias, stride=2, padding=1)
+        return F.conv2d(y, weight, bias, padding=weight.shape[2] // 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, weight = ctx.saved_tensors
-        # A stand-in for the input: only its shape and layout are looked at.
-        seen = torch.empty((len(x), weight.shape[1], *gradient.shape[2:]), dtype=x.dtype, device=x.device)
-        seen = seen.to(memory_format=torch.channels_last) if ctx.up else x
-        padding, ones, wanted = [weight.shape[2] // 2] * 2, [1, 1], [True, False, False]
-        g, _, _ = conv_backward(gradient, seen, weight, None, ones, padding, ones, False, [0, 0], 1, wanted)
         if ctx.up:
-            g = F.avg_pool2d(g, 2, divisor_override=1)
-        g = threshold_backward(g, torch.addcmul(shift, x, scale), 0)
-        return g * scale, (g * x).sum((2, 3), keepdim=True), g.sum((2, 3), keepdim=True), None, None, None
+            g = F.conv2d(gradient, weight, stride=2, padding=1)
+        else:  # x stands in for the input: only its shape and layout are looked at
+            padding, ones, wanted = [weight.shape[2] // 2] * 2, [1, 1], [True, False, False]
+            g, _, _ = conv_backward(gradient, x, weight, None, ones, padding, ones, False, [0, 0], 1, wanted)
+        y = torch.addcmul(shift, x, scale)
+        g = threshold_backward_(g, y, 0, grad_input=y)
+        sums = zip(*map(sums_over_places, g.split(1), x.split(1)), strict=True)
+        return g.mul_(scale), *map(torch.cat, sums), None, None, None
 
 
-def enlarged(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+def sums_over_places(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of ``g * x`` and of ``g``, both ``[1, F, H, W]``, over H and W: ``[1, F, 1, 1]`` in fp32.
+
+    They are what a batch norm with mean 0 and variance 1 hands its weights, and torch takes both in one pass.
+    """
+    zeros, ones = (torch.full((x.shape[1],), value, device=x.device) for value in (0.0, 1.0))
+    wanted = [False, True, True]
+    _, product, plain = batch_norm_backward(g, x, ones, zeros, ones, None, None, False, 0.0, wanted)
+    return product[None, :, None, None], plain[None, :, None, None]
 
 
 class ConditionalScaleShift(nn.Module):
@@ -163,15 +190,15 @@ class GenBlock(nn.Module):
         self.norms, self.convs = nn.ModuleList(), nn.ModuleList()
         for i, (features, made, kernel) in enumerate(sizes):
             self.norms.append(ConditionalScaleShift(state, f"{name}.bn_{i}", features, config, truncation))
-            self.convs.append(frozen_conv(state, f"{name}.conv_{i}", features, made, kernel))
+            conv = frozen_conv(state, f"{name}.conv_{i}", features, made, kernel)
+            self.convs.append(upsampled_conv(conv) if self.up and i == 1 else conv)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         skip = x[:, : self.outs]
         if self.up:
-            skip = enlarged(skip)
+            skip = F.interpolate(skip, scale_factor=2, mode="nearest")
         for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            scale, shift = (part.to(x.dtype) for part in norm(condition))
-            x = ScaleShiftConv.apply(x, scale, shift, conv.weight, conv.bias, self.up and i == 1)
+            x = ScaleShiftConv.apply(x, *norm(condition), conv.weight, conv.bias, self.up and i == 1)
         return x + skip
 
 
@@ -253,7 +280,7 @@ class Generator(nn.Module):
         """A copy whose convolutions run in ``dtype``; conditions stay in fp32."""
         other = copy.deepcopy(self)
         for module in other.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 module.to(dtype)
         other.last_scale.data, other.last_shift.data = self.last_scale.to(dtype), self.last_shift.to(dtype)
         return other
@@ -271,5 +298,5 @@ class Generator(nn.Module):
                 stage += 1
             else:
                 x = layer(x)
-        x = torch.addcmul(self.last_shift, x, self.last_scale).relu()
+        x = torch.addcmul(self.last_shift, x, self.last_scale).relu_()
         return self.conv_to_rgb(x).float().tanh()
