@@ -19,7 +19,8 @@ from bigsleep.settings import Settings
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
-CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once, where memory allows
+CHUNK = {"cpu": 64, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once, where memory allows
+CPU_CHUNK_BYTES = 400e6  # of what CLIP keeps of them; with more a CPU is slower, having new pages to clear
 GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
 NEAREST = 5  # classes that --init words lets audition
 HEAD_START = 0.9  # share of the class that a start by words begins with
@@ -201,7 +202,7 @@ class Optimizer:
         totals, gradient = torch.zeros(len(searches), device=self.device), torch.zeros_like(images)
         begin, count = 0, sum(map(len, cutouts))
         while begin < count:
-            end = min(begin + self.chunk, count)
+            end = begin + even_part(count - begin, self.chunk)
             chunk = list(pieces(cutouts, begin, end))
             states = [searches[i].random.get_state() for i, _ in chunk]
             try:
@@ -262,9 +263,21 @@ def pieces(cutouts: list[Cutouts], begin: int, end: int) -> Iterator[tuple[int, 
         begin, end = begin - len(drawn), end - len(drawn)
 
 
+def even_part(count: int, most: int) -> int:
+    """The first part of ``count`` cutouts in as few chunks of at most ``most`` as there must be, all about as large.
+
+    >>> even_part(64, 23)
+    22
+    """
+    return math.ceil(count / math.ceil(count / most))
+
+
 def affordable_chunk(perceptor: Perceptor, device: torch.device) -> int:
     """How many cutouts CLIP may see at once: at most the device's ``CHUNK``, in at most half of its free memory."""
-    return max(1, min(CHUNK[device.type], free_memory(device) // 2 // cutout_bytes(perceptor, device)))
+    room = free_memory(device) / 2
+    if device.type == "cpu":
+        room = min(room, CPU_CHUNK_BYTES)
+    return max(1, min(CHUNK[device.type], int(room / cutout_bytes(perceptor, device))))
 
 
 def free_memory(device: torch.device) -> int:
