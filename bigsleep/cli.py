@@ -165,7 +165,7 @@ def dream_command(
 
 
 @cli.command("batch", cls=Batch)
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|-", required=False)
 @settings_options
 @list_options
 @click.option("--force", is_flag=True, help="Delete the list's pictures and records in the folder, and start over.")
@@ -185,7 +185,7 @@ def dream_command(
     help="CPUs of a Ray worker without GPU.  [default: 1]",
 )
 def batch_command(
-    file: str,
+    file: str | None,
     output_dir: Path,
     name: str,
     variations: int,
@@ -204,6 +204,9 @@ def batch_command(
 
     FILE has a prompt a line, or is CSV or JSON Lines with a "prompt" and any options, by name, for each row.
     """
+    if file is None:
+        taken = f" before --ray, which took {address} for its address" if address else ""
+        raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin,{taken}".rstrip(","), usage=True)
     settings = Settings.of(given(options))
     name_of(name, 1, 1, "a house", 0, settings.model)
     jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)

@@ -101,6 +101,7 @@ def test_a_prompt_that_is_no_text_is_one_more_bad_prompt(bigsleep):
         (("missing.txt",), "missing.txt"), (("bad.csv",), "bad.csv, line 3"), (("-", "--shard", "3/2"), "3/8"),
         (("-", "--name", "{x}"), "{slug}"), (("-", "--steps", "0"), "--steps"), ((".",), "cannot be read"),
         (("-", "--output-dir", "bad.csv"), "bad.csv"), (("-", "--parallel", "0"), "--parallel"), ((), "FILE"),
+        (("--ray", "bad.csv"), "before --ray, which took bad.csv"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_gets_one_line_exit_2_and_writes_nothing(bigsleep, args, message):
