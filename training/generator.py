@@ -11,8 +11,6 @@ twin of the library's class with live batch norm and without spectral norm; ``tr
 
 from __future__ import annotations
 
-import math
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +21,8 @@ from pytorch_pretrained_biggan import BigGANConfig
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
-from training.checkpoint import load, save
 from training.pictures import Pictures, picture_of_noise
+from training.run import Run
 
 SIZE = 64
 
@@ -166,20 +164,15 @@ def main(folder: Path, minutes: float, adversarial_from: float, batch: int, lr: 
     twin.codes.weight.data.copy_(start_codes(pixels, twin.config.z_dim))
     critic = Discriminator(32, twin.config.z_dim).to(memory_format=torch.channels_last)
     body = [p for name, p in twin.named_parameters() if not name.startswith("codes")]
-    rates = [lr, 10 * lr]
-    optimizer = torch.optim.Adam(
-        [{"params": body}, {"params": [twin.codes.weight]}], lr=lr, betas=(0.5, 0.99), fused=True
-    )
+    groups = [{"params": body}, {"params": [twin.codes.weight], "lr": 10 * lr}]
+    optimizer = torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.99), fused=True)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), fused=True)
-    average = {name: value.clone().float() for name, value in twin.state_dict().items()}
     parts = {"twin": twin, "critic": critic, "optimizer": optimizer, "critic_optimizer": critic_optimizer}
-    path = folder / "generator.pt"
-    step, spent = load(path, parts, average)
-    began = last = time.monotonic() - spent
-    while (spent := time.monotonic() - began) < minutes * 60:
-        share = spent / (minutes * 60)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1, (step + 1) / 200) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
+    run = Run(
+        folder / "generator.pt", twin, parts, optimizer, minutes, decay=0.997, floor=0.03,
+        report=lambda average: show(twin.config, average, pixels, folder / "generator.png"),
+    )  # fmt: skip
+    for share in run:
         index = torch.randint(len(pixels), (batch,))
         noise = torch.randn(batch, twin.config.z_dim)
         # Shapes first, changes later: the first tenth learns the plain pictures.
@@ -211,18 +204,7 @@ def main(folder: Path, minutes: float, adversarial_from: float, batch: int, lr: 
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        step += 1
-        keep = min(0.997, step / (step + 10))
-        for name, value in twin.state_dict().items():
-            average[name].lerp_(value.float(), 1 - keep)
-        if step % 200 == 0:
-            click.echo(f"step {step} minutes {spent / 60:.1f} loss {logged.item():.4f}")
-        if time.monotonic() - last > 120:
-            last = time.monotonic()
-            save(path, parts, average, step, spent)
-            show(twin.config, average, pixels, folder / "generator.png")
-    save(path, parts, average, step, minutes * 60)
-    show(twin.config, average, pixels, folder / "generator.png")
+        run.tell(logged)
 
 
 @torch.no_grad()

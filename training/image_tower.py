@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
-from training.checkpoint import load, save
 from training.generator import Twin, emoji_config
 from training.pictures import Pictures, compose, dominant_hue, hue_of, turn_colours, warp
+from training.run import Run
 from training.texts import COLOURS, DIM
 
 SIZE = 64
@@ -135,20 +135,17 @@ def main(folder: Path, minutes: float, judge: bool, batch: int, lr: float, seed:
     tower.layer4.register_forward_hook(lambda _m, _i, out: pooled.append(out.mean((2, 3))))
     parameters = [*tower.parameters(), *helper.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-    average = {name: value.clone().float() for name, value in tower.state_dict().items()}
     parts = {"tower": tower, "helper": helper, "optimizer": optimizer}
-    path = folder / ("judge.pt" if judge else "image_tower.pt")
-    step, spent = load(path, parts, average)
+    run = Run(
+        folder / ("judge.pt" if judge else "image_tower.pt"), tower, parts, optimizer, minutes,
+        report=lambda average: report(judge, average, art, unseen, targets),
+    )  # fmt: skip
     dreamt = Dreamt(folder / "generator.pt", targets)
-    began = last = time.monotonic() - spent
     refreshed = -math.inf
-    while (spent := time.monotonic() - began) < minutes * 60:
-        share = spent / (minutes * 60)
+    for share in run:
         if time.monotonic() - refreshed > 240:
             dreamt.refresh()
             refreshed = time.monotonic()
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         strength = 0.1 + 0.6 * min(1.0, share / 0.7)
         made = int(batch * 0.4)
         index = train[torch.randint(len(train), (batch - made,))]
@@ -180,18 +177,7 @@ def main(folder: Path, minutes: float, judge: bool, batch: int, lr: float, seed:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        step += 1
-        keep = min(0.998, step / (step + 10))
-        for name, value in tower.state_dict().items():
-            average[name].lerp_(value.float(), 1 - keep)
-        if step % 500 == 0:
-            click.echo(f"step {step} minutes {spent / 60:.1f} loss {loss.item():.4f}")
-        if time.monotonic() - last > 180:
-            last = time.monotonic()
-            save(path, parts, average, step, spent)
-            report(judge, average, art, unseen, targets)
-    save(path, parts, average, step, minutes * 60)
-    report(judge, average, art, unseen, targets)
+        run.tell(loss)
 
 
 def report(judge: bool, average: dict[str, Tensor], art: Pictures, unseen: Tensor, targets: Tensor) -> None:

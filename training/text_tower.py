@@ -7,8 +7,6 @@ Goes on from ``DATA/text_tower.pt`` where that exists.
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 
 import click
@@ -18,7 +16,7 @@ import torch.nn.functional as F
 from clip.model import LayerNorm, Transformer
 from torch import Tensor, nn
 
-from training.checkpoint import load, save
+from training.run import Run
 from training.texts import DIM
 
 WIDTH, LAYERS, RANK, CONTEXT = 256, 2, 96, 77
@@ -82,16 +80,10 @@ def main(folder: Path, minutes: float, batch: int, lr: float, seed: int) -> None
     tower = TextTower()
     start_tokens(tower, texts["tokens"])
     optimizer = torch.optim.AdamW(tower.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    average = {name: value.clone().float() for name, value in tower.state_dict().items()}
     parts = {"tower": tower, "optimizer": optimizer}
-    path = folder / "text_tower.pt"
+    run = Run(folder / "text_tower.pt", tower, parts, optimizer, minutes, warmup=100, floor=0.01)
     end = tokens.new_tensor([49407])
-    step, spent = load(path, parts, average)
-    began = last = time.monotonic() - spent
-    while (spent := time.monotonic() - began) < minutes * 60:
-        share = spent / (minutes * 60)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+    for _ in run:
         # Phrases of like length together: short batches are cheap ones.
         start = int(torch.randint(len(order) - batch, ()))
         index = order[start : start + batch]
@@ -114,17 +106,8 @@ def main(folder: Path, minutes: float, batch: int, lr: float, seed: int) -> None
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        step += 1
-        keep = min(0.998, step / (step + 10))
-        for name, value in tower.state_dict().items():
-            average[name].lerp_(value, 1 - keep)
-        if step % 200 == 0:
-            click.echo(f"step {step} minutes {spent / 60:.1f} loss {loss.item():.4f}")
-        if time.monotonic() - last > 120:
-            last = time.monotonic()
-            save(path, parts, average, step, spent)
-    save(path, parts, average, step, minutes * 60)
-    tower.load_state_dict(average)
+        run.tell(loss)
+    tower.load_state_dict(run.average)
     with torch.no_grad():
         unseen = torch.cat([F.normalize(tower(part.long()), dim=1) for part in tokens[held_out].split(256)])
     click.echo(f"cosine on unseen phrases {(unseen * vectors[meaning[held_out]]).sum(1).mean():.3f}")
