@@ -48,13 +48,15 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
     chosen = [row for row in rows if row["size"] == 512]
     cutouts = [row["cutouts"] for row in chosen]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    left.plot(cutouts, [row["seconds"] for row in chosen], marker="o")
-    left.set(xlabel="cutouts", ylabel="seconds a step", ylim=(0, None))
-    right.plot(cutouts, [row["memory_mb"] / 1000 for row in chosen], marker="o")
-    right.set(xlabel="cutouts", ylabel="peak memory, GB", ylim=(0, None))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3))
+    for axes, label, values in (
+        (left, "seconds a step", [row["seconds"] for row in chosen]),
+        (right, "peak memory, GB", [row["memory_mb"] / 1000 for row in chosen]),
+    ):
+        axes.plot(cutouts, values, marker="o")
+        axes.set(xlabel="cutouts", ylabel=label, ylim=(0, 1.1 * max(values)))
     figure.suptitle("BigGAN-deep-512 and ViT-B/32 on two CPU cores")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":
