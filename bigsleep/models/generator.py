@@ -145,19 +145,22 @@ class ScaleShiftConv(torch.autograd.Function):
             g, _, _ = conv_backward(gradient, x, weight, None, ones, padding, ones, False, [0, 0], 1, wanted)
         y = torch.addcmul(shift, x, scale)
         g = threshold_backward_(g, y, 0, grad_input=y)
-        sums = zip(*map(sums_over_places, g.split(1), x.split(1)), strict=True)
-        return g.mul_(scale), *map(torch.cat, sums), None, None, None
+        product, plain = sums_over_places(g, x)
+        return g.mul_(scale), product, plain, None, None, None
 
 
 def sums_over_places(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of ``g * x`` and of ``g``, both ``[1, F, H, W]``, over H and W: ``[1, F, 1, 1]`` in fp32.
-
-    They are what a batch norm with mean 0 and variance 1 hands its weights, and torch takes both in one pass.
-    """
-    zeros, ones = (torch.full((x.shape[1],), value, device=x.device) for value in (0.0, 1.0))
+    """The sums of ``g * x`` and of ``g``, both ``[B, F, H, W]``, over H and W: ``[B, F, 1, 1]`` in fp32."""
+    if x.device.type != "cpu":  # Apple's batch norm ends the process where its weights are of another precision
+        product, plain = (part.sum((2, 3), keepdim=True, dtype=torch.float32) for part in (g * x, g))
+        return product, plain
+    # A batch norm with mean 0 and variance 1 hands them to its weights, and takes both in one pass.
+    zeros, ones = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
     wanted = [False, True, True]
-    _, product, plain = batch_norm_backward(g, x, ones, zeros, ones, None, None, False, 0.0, wanted)
-    return product[None, :, None, None], plain[None, :, None, None]
+    pictures = zip(g.split(1), x.split(1), strict=True)
+    sums = [batch_norm_backward(*both, ones, zeros, ones, None, None, False, 0.0, wanted)[1:] for both in pictures]
+    product, plain = (torch.stack(parts)[:, :, None, None] for parts in zip(*sums, strict=True))
+    return product, plain
 
 
 class ConditionalScaleShift(nn.Module):
