@@ -21,6 +21,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, with threads for all co
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+class OnGPU(torch.Tensor):
+    """A tensor on the CPU that says it is on a GPU, so that what is computed otherwise there can be checked here."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda")
+
+
 def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
     """``bigsleep ARGS`` in a process of its own, in folder ``cwd``."""
     command = [sys.executable, "-m", "bigsleep", *args]

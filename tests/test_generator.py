@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
 from bigsleep.models.generator import Generator, statistics_at
+from tests.conftest import OnGPU
 
 CONFIG = biggan_config(128, channel_width=16, num_classes=20)
 
@@ -44,6 +45,17 @@ def test_its_gradient_is_the_librarys(library):
     (gradient,) = torch.autograd.grad((ours * weight).sum(), noise)
     (expected,) = torch.autograd.grad((library(noise, classes, 1.0) * weight).sum(), noise)
     assert torch.cosine_similarity(gradient, expected).item() > 0.9999
+
+
+def test_a_gpus_way_of_its_sums_gives_the_same_gradient(library):
+    generator = Generator(CONFIG, library.state_dict())
+    classes, weight = torch.rand(2, generator.stages, 20) / 20, torch.randn(2, 3, 128, 128)
+    noise = torch.randn(2, generator.stages, 128)
+    expected, ours = (
+        torch.autograd.grad((generator(rows, classes) * weight).sum(), rows)[0].as_subclass(torch.Tensor)
+        for rows in (noise.clone().requires_grad_(), noise.as_subclass(OnGPU).requires_grad_())
+    )
+    assert torch.cosine_similarity(ours.flatten(), expected.flatten(), dim=0) > 0.9999
 
 
 def test_each_stage_listens_to_its_own_row(library):

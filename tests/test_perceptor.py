@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from bigsleep.errors import BigsleepError
 from bigsleep.models.catalogue import load_perceptor
 from bigsleep.models.perceptor import MEAN, STD, Perceptor, tokens_of
+from tests.conftest import OnGPU
 
 SMALL = dict(embed_dim=64, context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1)
 VIT = dict(**SMALL, transformer_layers=2, image_resolution=64, vision_layers=3, vision_width=128, vision_patch_size=16)
@@ -41,6 +42,13 @@ def test_image_features_and_their_gradient_are_clips(shape):
     weight = torch.randn_like(ours)
     gradients = [torch.autograd.grad((f * weight).sum(), pixels)[0].flatten() for f in (ours, expected)]
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9999
+
+
+def test_a_gpus_way_of_attention_gives_the_same_features():
+    perceptor, pixels = Perceptor(reference(VIT).state_dict(), "test"), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, ours = perceptor.encode_images(pixels), perceptor.encode_images(pixels.as_subclass(OnGPU))
+    torch.testing.assert_close(ours.as_subclass(torch.Tensor), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_text_features_are_clips():
