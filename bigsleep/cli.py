@@ -205,8 +205,8 @@ def batch_command(
     FILE has a prompt a line, or is CSV or JSON Lines with a "prompt" and any options, by name, for each row.
     """
     if file is None:
-        taken = f" before --ray, which took {address} for its address" if address else ""
-        raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin,{taken}".rstrip(","), usage=True)
+        taken = f", before --ray, which took {address} for its address" if address else ""
+        raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin{taken}", usage=True)
     settings = Settings.of(given(options))
     name_of(name, 1, 1, "a house", 0, settings.model)
     jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)

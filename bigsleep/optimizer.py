@@ -208,9 +208,9 @@ class Optimizer:
             try:
                 found = self.chunk_gradient([(searches[i], leaves[i], part) for i, part in chunk])
             except torch.OutOfMemoryError:
-                if self.chunk == 1:
+                if end - begin == 1:
                     raise
-                self.chunk = max(1, min(self.chunk, count) // 2)
+                self.chunk = (end - begin) // 2
                 for (i, _), state in zip(chunk, states, strict=True):
                     searches[i].random.set_state(state)
                 continue
@@ -273,7 +273,10 @@ def even_part(count: int, most: int) -> int:
 
 
 def affordable_chunk(perceptor: Perceptor, device: torch.device) -> int:
-    """How many cutouts CLIP may see at once: at most the device's ``CHUNK``, in at most half of its free memory."""
+    """How many cutouts CLIP may see at once: at most the device's ``CHUNK``, in at most half of its free memory.
+
+    On a CPU in ``CPU_CHUNK_BYTES`` at most.
+    """
     room = free_memory(device) / 2
     if device.type == "cpu":
         room = min(room, CPU_CHUNK_BYTES)

@@ -110,7 +110,6 @@ def upsampled_conv(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     return up
 
 
-conv_backward = torch.ops.aten.convolution_backward.default
 threshold_backward_ = torch.ops.aten.threshold_backward.grad_input
 batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
 
@@ -138,11 +137,11 @@ class ScaleShiftConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, weight = ctx.saved_tensors
+        # Each of the two kinds of convolution is the other's gradient.
         if ctx.up:
             g = F.conv2d(gradient, weight, stride=2, padding=1)
-        else:  # x stands in for the input: only its shape and layout are looked at
-            padding, ones, wanted = [weight.shape[2] // 2] * 2, [1, 1], [True, False, False]
-            g, _, _ = conv_backward(gradient, x, weight, None, ones, padding, ones, False, [0, 0], 1, wanted)
+        else:
+            g = F.conv_transpose2d(gradient, weight, padding=weight.shape[2] // 2)
         y = torch.addcmul(shift, x, scale)
         g = threshold_backward_(g, y, 0, grad_input=y)
         product, plain = sums_over_places(g, x)
@@ -200,8 +199,8 @@ class GenBlock(nn.Module):
         skip = x[:, : self.outs]
         if self.up:
             skip = F.interpolate(skip, scale_factor=2, mode="nearest")
-        for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            x = ScaleShiftConv.apply(x, *norm(condition), conv.weight, conv.bias, self.up and i == 1)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = ScaleShiftConv.apply(x, *norm(condition), conv.weight, conv.bias, isinstance(conv, nn.ConvTranspose2d))
         return x + skip
 
 
