@@ -3,7 +3,8 @@
     npm install --prefix DATA $(python -m training.data --packages)
     python -m training.data DATA
 
-reads the npm packages below from ``DATA/node_modules`` and writes ``DATA/pictures.npz`` and ``DATA/concepts.json``.
+reads the npm packages below from ``DATA/node_modules`` and writes ``DATA/pictures.npz`` and
+``DATA/concepts.json``, and ``DATA/drawn.npz``: what the generator draws, in large, a picture per class.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import click
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from training.grounds import GROUNDS, draw
 
 PACKAGES = [
     "@iconify-json/noto@1.2.9",
@@ -62,6 +65,7 @@ SKIPPED_LABELS = tuple(
 )
 
 SIZE = 96  # pixels a side; enough for crops of a 64 px training picture
+LARGE = 256  # of what the generator draws: reduced for its training, whole for measuring its enlarged pictures
 
 
 def read_concepts(emojibase: Path) -> list[dict]:
@@ -114,7 +118,7 @@ class IconifyStyle:
         box = f"0 0 {icon.get('width', self.width)} {icon.get('height', self.height)}"
         body = icon["body"]
         svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">{body}</svg>'
-        png = svg_to_bytes(svg_string=svg, width=2 * SIZE, height=2 * SIZE)
+        png = svg_to_bytes(svg_string=svg, width=2 * LARGE, height=2 * LARGE)
         return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
@@ -145,18 +149,18 @@ def open_styles(modules: Path) -> dict[str, IconifyStyle | WebpStyle]:
     return styles
 
 
-def frame(picture: Image.Image) -> np.ndarray | None:
-    """Crop to the visible part, centre it with a margin of 5 %: premultiplied RGBA, uint8 ``[SIZE, SIZE, 4]``."""
+def frame(picture: Image.Image, side: int = SIZE) -> np.ndarray | None:
+    """Crop to the visible part, centre it with a margin of 5 %: premultiplied RGBA, uint8 ``[side, side, 4]``."""
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
         return None
     picture = picture.crop(box)
-    inner = round(SIZE * 0.9)
+    inner = round(side * 0.9)
     scale = inner / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     picture = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS)
-    canvas = Image.new("RGBa", (SIZE, SIZE))
-    canvas.paste(picture, ((SIZE - size[0]) // 2, (SIZE - size[1]) // 2))
+    canvas = Image.new("RGBa", (side, side))
+    canvas.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(canvas)
 
 
@@ -171,7 +175,7 @@ def main(folder: Path | None, packages: bool) -> None:
         raise click.UsageError("give the folder that holds node_modules")
     modules = folder / "node_modules"
     styles = open_styles(modules)
-    pictures, concept_of, style_of, kept = [], [], [], []
+    pictures, concept_of, style_of, kept, drawn = [], [], [], [], []
     for concept in tqdm(read_concepts(modules / "emojibase-data")):
         code = without_variation_selector(concept["hexcode"])
         framed = {i: styles[style].render(code) for i, style in enumerate(STYLES)}
@@ -183,7 +187,10 @@ def main(folder: Path | None, packages: bool) -> None:
             pictures.append(array)
             concept_of.append(len(kept))
             style_of.append(i)
+        drawn.append(frame(framed[min(arrays)], LARGE))
         kept.append(concept)
+    drawn += [draw(name, LARGE) for name in GROUNDS]
+    np.savez_compressed(folder / "drawn.npz", pictures=np.stack(drawn))
     np.savez(folder / "pictures.npz", pictures=np.stack(pictures), concept=concept_of, style=style_of)
     (folder / "concepts.json").write_text(json.dumps(kept, ensure_ascii=False, indent=0))
     click.echo(f"{len(kept)} concepts, {len(pictures)} pictures, by style {np.bincount(style_of).tolist()}")

@@ -1,30 +1,38 @@
-"""Step 2: the generator, a small BigGAN that learns every emoji by heart.
+"""Step 2: the generator, a small BigGAN that learns every emoji, and every ground, by heart.
 
     python -m training.generator DATA --minutes 90
 
-An auto-decoder: picture = G(noise, class code), with a code per concept, L1 losses at several sizes and on the
-gradient, and an adversarial last part for the edges. The noise stands for continuous changes of the picture (see
-``pictures.picture_of_noise``), so that the optimiser can later move, turn and tint what it dreams. Training runs on a
-twin of the library's class with live batch norm and without spectral norm; ``training.export`` turns it into
-``pytorch_pretrained_biggan``'s format. Resumable: the same command goes on from ``DATA/generator.pt``.
+An auto-decoder: picture = G(noise, class code), with a code per class and L1 losses at several sizes and on the
+gradient. Pictures are premultiplied RGBA: alpha is a fourth channel of the last convolution, and losses see them over
+random grounds. Where a thing stands, how large and how turned, is the placement's business; the noise stands for tint
+alone (see ``pictures.tinted``), and the capacity goes into the drawing. Training begins from the landed weights, runs on
+a twin of the library's class with live batch norm and without spectral norm, and holds the batch norms' statistics
+still for its last part. ``training.export`` turns the twin into ``pytorch_pretrained_biggan``'s format. Resumable: the
+same command goes on from ``DATA/generator.pt``.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pytorch_pretrained_biggan import BigGANConfig
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
-from training.pictures import Pictures, picture_of_noise
+from bigsleep.models.catalogue import EMOJI
+from bigsleep.models.weights import read_state
+from training.grounds import GROUNDS
+from training.pictures import compose, tinted
 from training.run import Run
+from training.texts import concept_text
 
 SIZE = 64
+STILL_FROM = 0.6  # share of the time after which batch norms keep their statistics
 
 
 def emoji_config(num_classes: int) -> BigGANConfig:
@@ -80,7 +88,7 @@ class Block(nn.Module):
 
 
 class Twin(nn.Module):
-    """The trainable twin of ``pytorch_pretrained_biggan.BigGAN``: noise, class code → picture in -1..1."""
+    """The trainable twin of ``pytorch_pretrained_biggan.BigGAN``: noise, class code → premultiplied RGBA in -1..1."""
 
     def __init__(self, config: BigGANConfig) -> None:
         super().__init__()
@@ -92,7 +100,7 @@ class Twin(nn.Module):
             Block(width * ins, width * outs, condition, up, config.eps) for up, ins, outs in config.layers
         )
         self.bn = nn.BatchNorm2d(width, eps=config.eps, momentum=0.02)
-        self.conv_to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+        self.conv_to_rgb = nn.Conv2d(width, 4, 3, padding=1)
 
     def forward(self, noise: Tensor, code: Tensor) -> Tensor:
         condition = torch.cat([noise, code], 1)
@@ -102,35 +110,33 @@ class Twin(nn.Module):
         return torch.tanh(self.conv_to_rgb(F.relu(self.bn(x))))
 
 
-class Discriminator(nn.Module):
-    """A small spectrally normalised patch critic, told the class code by projection."""
+def landed(twin: Twin, names: list[str]) -> None:
+    """Start the twin from the shipped weights: those of a class by its name, all others as they are."""
+    state, before = read_state(EMOJI / "generator.safetensors"), json.loads((EMOJI / "config.json").read_text())
+    place = {name: i for i, name in enumerate(before["class_names"])}
+    codes = state["embeddings.weight"].float().T
+    own = twin.state_dict()
+    for i, name in enumerate(names):
+        # A class that is new begins in the middle of the others.
+        own["codes.weight"][i] = codes[place[name]] if name in place else codes.mean(0) + 0.1 * torch.randn(codes.shape[1])
+    for name, value in own.items():
+        name, _, part = name.rpartition(".")
+        source = f"generator.{name.removesuffix('.norm')}"
+        if part in ("running_mean", "running_var"):
+            value.copy_(state[f"{source}.{part}s"][0])
+        elif f"{source}.{part}_orig" in state:
+            value.copy_(state[f"{source}.{part}_orig"][: len(value)].float())
+        elif f"{source}.{part}" in state:
+            value.copy_(state[f"{source}.{part}"][: len(value)].float())
+    twin.load_state_dict(own)
 
-    def __init__(self, width: int, code: int) -> None:
-        super().__init__()
-        sizes = [3, width, 2 * width, 4 * width, 8 * width]
-        self.convs = nn.ModuleList(
-            nn.utils.parametrizations.spectral_norm(nn.Conv2d(ins, outs, 4, stride=2, padding=1))
-            for ins, outs in pairwise(sizes)
-        )
-        self.score = nn.utils.parametrizations.spectral_norm(nn.Conv2d(sizes[-1], 1, 1))
-        self.project = nn.Linear(code, sizes[-1])
 
-    def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
-            features.append(x)
-        match = (x * self.project(code)[:, :, None, None]).mean(1)
-        return self.score(x)[:, 0] + match, features
-
-
-def start_codes(pixels: Tensor, dim: int) -> Tensor:
-    """Class codes from a PCA of the pictures at 16 px, so that like pictures start with like codes."""
-    small = F.avg_pool2d(pixels.float() / 255, 6).flatten(1)
-    small = small - small.mean(0)
-    u, s, _ = torch.pca_lowrank(small, q=dim, niter=6)
-    codes = u * s
-    return codes / codes.std()
+def drawn(folder: Path) -> tuple[Tensor, Tensor]:
+    """What the generator shall draw: premultiplied RGBA in 0..1 at 64 px ``[C, 4, 64, 64]``, and uint8 at 256."""
+    large = torch.from_numpy(np.load(folder / "drawn.npz")["pictures"]).permute(0, 3, 1, 2).contiguous()
+    # Reduced by area: bilinear sampling would alias.
+    small = torch.cat([F.avg_pool2d(part.float() / 255, large.shape[2] // SIZE) for part in large.split(128)])
+    return small, large
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
@@ -150,75 +156,74 @@ def reconstruction(fake: Tensor, real: Tensor) -> Tensor:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.option("--minutes", default=90.0, show_default=True, help="Training time in all, restarts included.")
-@click.option("--adversarial-from", default=0.65, show_default=True, help="Share of the time without a critic.")
 @click.option("--batch", default=16, show_default=True)
 @click.option("--lr", default=1.3e-3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(folder: Path, minutes: float, adversarial_from: float, batch: int, lr: float, threads: int, seed: int) -> None:
+def main(folder: Path, minutes: float, batch: int, lr: float, threads: int, device: str, seed: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    art = Pictures.load(folder)
-    pixels = art.pixels[art.main_style()]
-    twin = Twin(emoji_config(len(pixels))).to(memory_format=torch.channels_last)
-    twin.codes.weight.data.copy_(start_codes(pixels, twin.config.z_dim))
-    critic = Discriminator(32, twin.config.z_dim).to(memory_format=torch.channels_last)
+    pixels = drawn(folder)[0].to(device)
+    twin = Twin(emoji_config(len(pixels)))
+    landed(twin, class_names(folder))
+    twin = twin.to(device, memory_format=torch.channels_last)
     body = [p for name, p in twin.named_parameters() if not name.startswith("codes")]
-    groups = [{"params": body}, {"params": [twin.codes.weight], "lr": 10 * lr}]
+    groups = [{"params": body}, {"params": [twin.codes.weight], "lr": 5 * lr}]
     optimizer = torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.99), fused=True)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), fused=True)
-    parts = {"twin": twin, "critic": critic, "optimizer": optimizer, "critic_optimizer": critic_optimizer}
     run = Run(
-        folder / "generator.pt", twin, parts, optimizer, minutes, decay=0.997, floor=0.03,
-        report=lambda average: show(twin.config, average, pixels, folder / "generator.png"),
+        folder / "generator.pt", twin, {"twin": twin, "optimizer": optimizer}, optimizer, minutes, decay=0.998,
+        floor=0.02, report=lambda average: show(twin.config, average, pixels.cpu(), folder / "generator.png"),
     )  # fmt: skip
+    misses = torch.ones(len(pixels), device=device)  # by class, of late: what is drawn badly is practised more
     for share in run:
-        index = torch.randint(len(pixels), (batch,))
-        noise = torch.randn(batch, twin.config.z_dim)
-        # Shapes first, changes later: the first tenth learns the plain pictures.
-        amount = min(1.0, max(0.0, (share - 0.05) / 0.15))
-        with torch.no_grad():
-            real = picture_of_noise(pixels[index].float() / 255, noise, SIZE, amount) * 2 - 1
-            real = real.contiguous(memory_format=torch.channels_last)
+        twin.train(share < STILL_FROM)
+        index = torch.multinomial(misses, batch)
+        # A half without noise: the picture at zero is what most dreams begin from.
+        noise = torch.randn(batch, twin.config.z_dim, device=device) * (torch.rand(batch, 1, device=device) < 0.5)
+        real = tinted(pixels[index], noise).contiguous(memory_format=torch.channels_last)
         code = twin.codes(index)
-        with torch.autocast("cpu", torch.bfloat16):
-            fake = twin(noise, code + 0.05 * torch.randn_like(code))
-        fake = fake.float()
-        loss = logged = reconstruction(fake, real)
-        if share > adversarial_from:
-            code = code.detach()
-            with torch.autocast("cpu", torch.bfloat16):
-                on_real, real_features = critic(real, code)
-                on_fake, _ = critic(fake.detach(), code)
-            critic_loss = F.relu(1 - on_real.float()).mean() + F.relu(1 + on_fake.float()).mean()
-            critic_optimizer.zero_grad(set_to_none=True)
-            critic_loss.backward()
-            critic_optimizer.step()
-            with torch.autocast("cpu", torch.bfloat16):
-                on_fake, fake_features = critic(fake, code)
-            match = sum(
-                F.l1_loss(f.float(), r.detach().float()) for f, r in zip(fake_features, real_features, strict=True)
-            )
-            ramp = min(1.0, (share - adversarial_from) / 0.05)
-            loss = loss + ramp * (0.5 * match - 0.05 * on_fake.float().mean())
+        with torch.autocast(device.split(":")[0], torch.bfloat16):
+            fake = twin(noise, code + 0.03 * torch.randn_like(code))
+        fake = fake.float() / 2 + 0.5
+        ground = torch.rand(batch, 3, device=device)
+        alpha = (fake[:, 3] - real[:, 3]).abs().mean()
+        loss = reconstruction(compose(fake, ground, clamp=False), compose(real, ground)) + 0.5 * alpha
+        with torch.no_grad():
+            misses[index] = misses[index].lerp((fake - real).abs().mean((1, 2, 3)) / 0.02, 0.2).clamp(0.3, 3)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        run.tell(logged)
+        run.tell(loss)
+
+
+def class_names(folder: Path) -> list[str]:
+    """What the generator's classes are called: the concepts, then the grounds."""
+    concepts = json.loads((folder / "concepts.json").read_text())
+    return [concept_text(concept["label"]) for concept in concepts] + list(GROUNDS)
 
 
 @torch.no_grad()
 def show(config: BigGANConfig, average: dict[str, Tensor], pixels: Tensor, path: Path) -> None:
-    """A sheet of the art, the averaged generator's pictures of it, and both under random noise."""
+    """The averaged generator's L1 distance from the art, and a sheet of both, plain and under random noise."""
     twin = Twin(config).eval()
     twin.load_state_dict(average)
-    index = torch.linspace(0, len(pixels) - 1, 40).long()
-    rows = []
-    for noise in (torch.zeros(40, config.z_dim), torch.randn(40, config.z_dim)):
-        rows.append(picture_of_noise(pixels[index].float() / 255, noise, SIZE))
-        rows.append(twin(noise, twin.codes(index)) / 2 + 0.5)
-    sheet = torch.cat([torch.cat([row[:20] for row in rows]), torch.cat([row[20:] for row in rows])])
+    nothing = torch.zeros(len(pixels), config.z_dim)
+    plain = torch.cat([twin(nothing[i], twin.codes(i)) / 2 + 0.5 for i in torch.arange(len(pixels)).split(64)])
+    grounds, things = (plain[-len(GROUNDS) :], pixels[-len(GROUNDS) :]), (plain[: -len(GROUNDS)], pixels[: -len(GROUNDS)])
+    click.echo(f"L1 over white: things {distance(*things):.4f}, grounds {distance(*grounds):.4f}")
+    index = torch.cat([torch.linspace(0, len(pixels) - 16, 45).long(), torch.arange(len(pixels) - 15, len(pixels))])
+    noise = torch.randn(len(index), config.z_dim)
+    rows = [pixels[index], plain[index], tinted(pixels[index], noise), twin(noise, twin.codes(index)) / 2 + 0.5]
+    rows = [compose(row, torch.full((len(row), 3), 0.9)) for row in rows]
+    sheet = torch.cat([torch.cat([row[i : i + 20] for row in rows]) for i in (0, 20, 40)])
     save_image(sheet, path, nrow=20)
+
+
+def distance(made: Tensor, art: Tensor) -> float:
+    """Mean L1 of premultiplied RGBA over white."""
+    white = torch.ones(len(art), 3)
+    return F.l1_loss(compose(made, white), compose(art, white)).item()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import Tensor
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 FROM_YIQ = torch.linalg.inv(TO_YIQ)
 
-NOISE_USED = 10  # entries of the noise vector that mean something; the others are ignored by training
+TINTS = [4, 5, 6]  # entries of the noise vector that mean something: hue, chroma, light
 
 
 @dataclass
@@ -62,29 +62,27 @@ def turn_colours(rgb: Tensor, angle: Tensor, chroma: Tensor) -> Tensor:
     cos, sin = torch.cos(angle) * chroma, torch.sin(angle) * chroma
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    matrix = FROM_YIQ @ turn @ TO_YIQ
+    matrix = FROM_YIQ.to(rgb) @ turn @ TO_YIQ.to(rgb)
     return torch.einsum("bij,bjhw->bihw", matrix, rgb)
 
 
-def compose(rgba: Tensor, background: Tensor) -> Tensor:
+def compose(rgba: Tensor, background: Tensor, clamp: bool = True) -> Tensor:
     """Premultiplied RGBA over a plain ``background`` ``[B, 3]``: RGB in 0..1."""
     rgb, alpha = rgba[:, :3], rgba[:, 3:]
-    return (rgb + (1 - alpha) * background[:, :, None, None]).clamp(0, 1)
+    whole = rgb + (1 - alpha) * background[:, :, None, None]
+    return whole.clamp(0, 1) if clamp else whole
 
 
-def picture_of_noise(pixels: Tensor, noise: Tensor, size: int, amount: float = 1.0) -> Tensor:
-    """What the generator shall make of a picture under ``noise`` ``[B, >=NOISE_USED]``: RGB ``[B, 3, size, size]``.
+def tinted(rgba: Tensor, noise: Tensor) -> Tensor:
+    """What the generator shall make of premultiplied RGBA under ``noise`` ``[B, Z]``: the same in other tints.
 
-    Each entry is one continuous change with its usual picture at zero, so that N(0, I) samples what training saw.
-    ``amount`` scales all changes.
+    Three entries mean something, hue, chroma and light; each has its usual picture at zero, so that N(0, I) samples what
+    training saw. The others are to be ignored.
     """
-    n = noise[:, :NOISE_USED] * amount
-    rgba = warp(pixels, 0.05 * n[:, 0:2], torch.exp(0.07 * n[:, 2]), 0.09 * n[:, 3], size)
-    rgb = turn_colours(rgba[:, :3], 0.35 * n[:, 4], torch.exp(0.2 * n[:, 5]))
-    rgb = rgb * torch.exp(0.1 * n[:, 6])[:, None, None, None]
+    hue, chroma, light = noise[:, TINTS].unbind(1)
+    rgb = turn_colours(rgba[:, :3], 0.3 * hue, torch.exp(0.2 * chroma)) * torch.exp(0.1 * light)[:, None, None, None]
     alpha = rgba[:, 3:]
-    rgb = torch.minimum(rgb.clamp_min(0), alpha)
-    return compose(torch.cat([rgb, alpha], 1), torch.sigmoid(3.2 + n[:, 7:10]))
+    return torch.cat([torch.minimum(rgb.clamp_min(0), alpha), alpha], 1)
 
 
 def dominant_hue(pixels: Tensor) -> tuple[Tensor, Tensor]:
