@@ -36,6 +36,21 @@ def test_with_equal_rows_its_pictures_are_the_librarys(library, truncation):
         )
 
 
+def test_alpha_is_the_last_convolutions_fourth_channel(library):
+    state = library.state_dict()
+    plain, generator = Generator(CONFIG, state), Generator(CONFIG, state, alpha=True)
+    # The fourth channel's weights put first: then the library's red is alpha.
+    state["generator.conv_to_rgb.weight_orig"] = state["generator.conv_to_rgb.weight_orig"].roll(-3, 0)
+    state["generator.conv_to_rgb.weight_u"] = state["generator.conv_to_rgb.weight_u"].roll(-3)
+    state["generator.conv_to_rgb.bias"] = state["generator.conv_to_rgb.bias"].roll(-3)
+    rows, class_rows, _, _ = equal_rows(CONFIG, generator.stages)
+    with torch.no_grad():
+        picture = generator(rows, class_rows)
+        torch.testing.assert_close(picture[:, :3], plain(rows, class_rows))
+        torch.testing.assert_close(picture[:, 3], Generator(CONFIG, state)(rows, class_rows)[:, 0])
+    assert generator.alpha and picture.shape == (1, 4, 128, 128) and picture[:, 3].std() > 0.01
+
+
 def test_its_gradient_is_the_librarys(library):
     generator = Generator(CONFIG, library.state_dict())
     _, _, noise, classes = equal_rows(CONFIG, generator.stages)

@@ -101,13 +101,16 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
         weights, config_file = local_generator(Path(model))
     try:
         table = json.loads(config_file.read_text())
-        names = table.pop("class_names", None)
+        names, alpha, grounds = table.pop("class_names", None), table.pop("alpha", False), table.pop("grounds", [])
         config = lean_import("pytorch_pretrained_biggan.config").BigGANConfig.from_dict(table)
         config.layers = [tuple(layer) for layer in config.layers]
+        if not isinstance(alpha, bool) or not all(ground in range(config.num_classes) for ground in grounds):
+            raise ValueError("alpha is true or false, grounds are numbers of classes")
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BigsleepError(f"{config_file} is no BigGAN configuration ({first_line(error)}): get it again") from error
     state = read_state(weights)
-    generator = Generator(config, state, truncation)
+    generator = Generator(config, state, truncation, alpha)
+    generator.grounds = grounds
     generator.names = (lambda: names) if names else imagenet_names if generator.num_classes == 1000 else None
     generator.class_features = state.get("class_features")
     return generator

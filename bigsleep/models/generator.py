@@ -1,8 +1,8 @@
 """BigGAN-deep (Brock et al. 2019) for optimising: frozen, folded, with one condition vector per stage.
 
 Built from a ``pytorch_pretrained_biggan`` checkpoint. Spectral norms are divided out of the weights, batch norms become
-one scale and shift, and the last convolution makes the three channels that are used instead of all. The pictures are
-the library's own to rounding.
+one scale and shift, and the last convolution makes the three channels that are used (four with alpha) instead of all.
+The pictures are the library's own to rounding.
 """
 
 from __future__ import annotations
@@ -237,18 +237,25 @@ class Generator(nn.Module):
         Sizes of a noise vector and a class vector.
     size
         Side of its pictures in pixels.
+    alpha
+        Whether its pictures are premultiplied RGBA, so that they can be laid over each other; RGB otherwise.
+    grounds
+        Its opaque classes that only serve as what is behind; BigGAN has none.
     names
         Looks up what its classes show, one text each, where that is known.
     class_features
         CLIP text features ``[num_classes, D]`` of the classes, where they came with the weights.
     """
 
-    def __init__(self, config: BigGANConfig, tensors: Mapping[str, Tensor], truncation: float = 1.0) -> None:
+    def __init__(
+        self, config: BigGANConfig, tensors: Mapping[str, Tensor], truncation: float = 1.0, alpha: bool = False
+    ) -> None:
         super().__init__()
         state, width = Checkpoint(tensors), config.channel_width
         self.noise_size, self.num_classes = config.z_dim, config.num_classes
         self.stages = len(config.layers) + 1
         self.size = 4 * 2 ** sum(bool(up) for up, _, _ in config.layers)
+        self.alpha, self.grounds = alpha, list[int]()
         self.names: Callable[[], list[str]] | None = None
         self.class_features: Tensor | None = None
         self.embeddings = frozen(state.take("embeddings.weight", config.z_dim, config.num_classes))
@@ -265,7 +272,7 @@ class Generator(nn.Module):
         scale = state.take("generator.bn.weight", width) * (variance + config.eps).rsqrt()
         shift = state.take("generator.bn.bias", width) - mean * scale
         self.last_scale, self.last_shift = frozen(scale[:, None, None]), frozen(shift[:, None, None])
-        self.conv_to_rgb = frozen_conv(state, "generator.conv_to_rgb", width, width, 3, used=3)
+        self.conv_to_rgb = frozen_conv(state, "generator.conv_to_rgb", width, width, 3, used=4 if alpha else 3)
         self.eval()
 
     @cached_property
@@ -288,7 +295,10 @@ class Generator(nn.Module):
         return other
 
     def forward(self, noise: Tensor, classes: Tensor) -> Tensor:
-        """Pictures ``[B, 3, size, size]`` in -1..1 of ``noise`` ``[B, stages, Z]`` and shares ``[B, stages, C]``."""
+        """Pictures ``[B, 3, size, size]`` in -1..1 of ``noise`` ``[B, stages, Z]`` and shares ``[B, stages, C]``.
+
+        With :attr:`alpha` they are premultiplied RGBA ``[B, 4, size, size]``, each channel's 0..1 as -1..1.
+        """
         conditions = torch.cat([noise, classes @ self.embeddings.T], 2).unbind(1)
         x = F.linear(conditions[0], self.gen_z_weight, self.gen_z_bias)
         # The weights came from TensorFlow: channels last. Seen from torch, that is a channels_last [B, C, 4, 4].
