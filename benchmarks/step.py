@@ -33,10 +33,11 @@ def prepare_ours(size: int, cutouts: int) -> Callable[[], None]:
     from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
     from bigsleep import Settings
     from bigsleep.dreamer import DTYPES, find_precision
+    from bigsleep.goal import Goal
     from bigsleep.models.catalogue import generator_row
     from bigsleep.models.generator import Generator
     from bigsleep.models.perceptor import Perceptor
-    from bigsleep.optimizer import Goal, Optimizer
+    from bigsleep.optimizer import Optimizer
 
     config = biggan_config(size)
     generator = Generator(config, random_biggan(config).state_dict())

@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from bigsleep.errors import BigsleepError
+from bigsleep.goal import Goal
 from bigsleep.models.catalogue import check_names, generator_row, load_generator, load_perceptor
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor, tokens_of
 from bigsleep.models.weights import WeightsMissing
-from bigsleep.optimizer import Goal, Optimizer, Search
+from bigsleep.optimizer import Optimizer, Search
 from bigsleep.picture import Picture
 from bigsleep.prompt import Prompt
 from bigsleep.settings import SIZES, Settings

@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-import psutil
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bigsleep.cutouts import Cutouts, cut, draw_cutouts
+from bigsleep.goal import Goal
 from bigsleep.latents import Adam, Latents, MovingAverage, class_penalty, class_shares, noise_penalty
+from bigsleep.memory import affordable_chunk, even_part
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.settings import Settings
+from bigsleep.start import Start
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
-CHUNK = {"cpu": 64, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once, where memory allows
-CPU_CHUNK_BYTES = 400e6  # of what CLIP keeps of them; with more a CPU is slower, having new pages to clear
+AUDITION_CUTOUTS = 4  # of those
 GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
-NEAREST = 5  # classes that --init words lets audition
-HEAD_START = 0.9  # share of the class that a start by words begins with
-NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Unit text features ``[P, D]`` of the phrases, and their weights ``[P]``; below zero for what to avoid."""
-
-    features: Tensor
-    weights: Tensor
-
-    def likeness(self, features: Tensor) -> Tensor:
-        """Weighted sum of cosines ``[N]`` for unit image features ``[N, D]``."""
-        return features @ self.features.T @ self.weights
-
-    def score(self, features: Tensor) -> Tensor:
-        """Weighted mean of cosines ``[N]``, in -1..1 and so comparable between prompts."""
-        return self.likeness(features) / self.weights.abs().sum()
 
 
 class Search:
@@ -109,53 +89,15 @@ class Optimizer:
         if compile:
             self.fast_generator.compile()
             self.fast_perceptor.visual.compile()
+        self.start = Start(generator, perceptor, self.fast_generator, self.fast_perceptor)
         self.batch: int | None = None  # searches that a pass of BigGAN takes; no limit until memory ends
 
     def search(self, goal: Goal, settings: Settings, random: torch.Generator) -> Search:
         """A search for ``goal``, begun at the best of its auditions."""
         search = Search(goal, settings, random)
-        noise, logits = self.start(search)
+        noise, logits = self.start(goal, settings, search.evaluation[:AUDITION_CUTOUTS], random)
         search.begin(noise.to(self.device), logits.to(self.device))
         return search
-
-    def start(self, search: Search) -> tuple[Tensor, Tensor]:
-        """Noise ``[S, Z]`` and class logits ``[S, C]`` to begin with: the best of the auditions."""
-        settings, stages = search.settings, self.generator.stages
-        count, rows = settings.auditions, stages if settings.stages == "free" else 1
-        noise = torch.randn(count, rows, self.generator.noise_size, generator=search.random)
-        # Big Sleep's N(-3.9, 0.3), under which a sigmoid leaves each class 2 %; for a softmax around 0.
-        mean = -3.9 if settings.classes == "sigmoid" else 0.0
-        logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=search.random)
-        names = torch.zeros(count)
-        if settings.init == "words":
-            classes, likeness = self.nearest_classes(search.goal)
-            favour(logits, classes, settings.classes)
-            names = NAME_WEIGHT * likeness[torch.arange(count) % len(likeness)]
-        noise, logits = (part.expand(-1, stages, -1) for part in (noise, logits))
-        if count == 1:
-            return noise[0], logits[0]
-        auditions = zip(noise.split(8), logits.split(8), strict=True)
-        scores = torch.cat([self.audition(search, n, c) for n, c in auditions])
-        best = int((scores + names).argmax())
-        return noise[best], logits[best]
-
-    def nearest_classes(self, goal: Goal) -> tuple[list[int], Tensor]:
-        """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
-        features = self.generator.class_features
-        if features is None or self.perceptor.name != "emoji":
-            features = self.perceptor.encode_text(self.generator.class_names)
-        scores = goal.score(F.normalize(features.float(), dim=1).to(self.device)).cpu()
-        best = scores.topk(min(NEAREST, len(scores)))
-        return best.indices.tolist(), best.values
-
-    @torch.no_grad()
-    def audition(self, search: Search, noise: Tensor, logits: Tensor) -> Tensor:
-        """Scores ``[A]`` of starts ``[A, S, Z]`` and ``[A, S, C]``, each in four of the evaluation cutouts."""
-        shares = class_shares(logits, search.settings.classes, search.settings.max_classes)
-        images = self.fast_generator(noise.to(self.device), shares.to(self.device)) / 2 + 0.5
-        crops = [cut(image[None], search.evaluation[:4], self.perceptor.size) for image in images]
-        features = self.fast_perceptor.encode_images(torch.cat(crops))
-        return search.goal.score(features).view(len(images), -1).mean(1).cpu()
 
     def step(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
         """One Adam step of each search, ``shares`` in 0..1 of the way through its dream; their losses before it.
@@ -248,62 +190,9 @@ class Optimizer:
         return float(search.goal.score(self.perceptor.encode_images(crops)).mean())
 
 
-def favour(logits: Tensor, nearest: list[int], classes: str) -> None:
-    """Give each audition of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""
-    others = 1 if classes == "sigmoid" else logits.shape[2] - 1
-    for i, row in enumerate(logits):
-        row[:, nearest[i % len(nearest)]] = math.log(HEAD_START / (1 - HEAD_START) * others)
-
-
 def pieces(cutouts: list[Cutouts], begin: int, end: int) -> Iterator[tuple[int, Cutouts]]:
     """The cutouts ``begin``..``end`` of all those of all searches in a row, as ``(search, its part of them)``."""
     for i, drawn in enumerate(cutouts):
         if begin < len(drawn) and end > 0:
             yield i, drawn[max(begin, 0) : end]
         begin, end = begin - len(drawn), end - len(drawn)
-
-
-def even_part(count: int, most: int) -> int:
-    """The first part of ``count`` cutouts in as few chunks of at most ``most`` as there must be, all about as large.
-
-    >>> even_part(64, 23)
-    22
-    """
-    return math.ceil(count / math.ceil(count / most))
-
-
-def affordable_chunk(perceptor: Perceptor, device: torch.device) -> int:
-    """How many cutouts CLIP may see at once: at most the device's ``CHUNK``, in at most half of its free memory.
-
-    On a CPU in ``CPU_CHUNK_BYTES`` at most.
-    """
-    room = free_memory(device) / 2
-    if device.type == "cpu":
-        room = min(room, CPU_CHUNK_BYTES)
-    return max(1, min(CHUNK[device.type], int(room / cutout_bytes(perceptor, device))))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return psutil.virtual_memory().available
-
-
-def cutout_bytes(perceptor: Perceptor, device: torch.device) -> int:
-    """Bytes that CLIP keeps of one cutout between its forward and its backward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        pixels = torch.zeros(1, 3, perceptor.size, perceptor.size, device=device, requires_grad=True)
-        features = perceptor.encode_images(pixels)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in perceptor.parameters()}
-    del features  # until here it held what was kept
-    return max(1, sum(size for place, size in kept.items() if place not in weights))

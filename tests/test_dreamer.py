@@ -8,7 +8,8 @@ import torch
 
 from bigsleep import BigsleepError, Dream, Models, Settings, dream
 from bigsleep.dreamer import together
-from bigsleep.optimizer import Goal, Optimizer
+from bigsleep.goal import Goal
+from bigsleep.optimizer import Optimizer
 
 
 @pytest.fixture(scope="module")

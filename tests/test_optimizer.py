@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
-import bigsleep.optimizer as optimizer_module
-from bigsleep import Models, Settings
+from bigsleep import Models, Settings, memory
 from bigsleep.dreamer import complete_settings
+from bigsleep.goal import Goal
 from bigsleep.models.catalogue import BIG_SLEEP
-from bigsleep.optimizer import Goal, Optimizer
+from bigsleep.optimizer import Optimizer
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_steps_raise_the_score(models):
 def test_the_chunk_size_changes_memory_and_not_the_gradient(models, monkeypatch):
     gradients = []
     for chunk in (2, 3, 64):
-        monkeypatch.setitem(optimizer_module.CHUNK, "cpu", chunk)
+        monkeypatch.setitem(memory.CHUNK, "cpu", chunk)
         alone = Alone(models, cutouts=8, augment=0.0)
         image = alone.render()[None].detach()
         gradients.append(alone.gradient(image)[1])
@@ -79,11 +79,11 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(models, monkeypatch):
 
 def test_the_chunk_fits_in_half_of_the_memory_that_is_free(models, monkeypatch):
     cpu = torch.device("cpu")
-    each = optimizer_module.cutout_bytes(models.perceptor, cpu)
+    each = memory.cutout_bytes(models.perceptor, cpu)
     assert 1e5 < each < 1e8, "what the small tower keeps of a 64 px image"
-    for free, chunk in ((1e15, optimizer_module.CHUNK["cpu"]), (10.5 * each, 5), (0, 1)):
-        monkeypatch.setattr(optimizer_module, "free_memory", lambda _, free=free: int(free))
-        assert optimizer_module.affordable_chunk(models.perceptor, cpu) == chunk
+    for free, chunk in ((1e15, memory.CHUNK["cpu"]), (10.5 * each, 5), (0, 1)):
+        monkeypatch.setattr(memory, "free_memory", lambda _, free=free: int(free))
+        assert memory.affordable_chunk(models.perceptor, cpu) == chunk
 
 
 def companions(models, count):

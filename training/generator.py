@@ -118,7 +118,9 @@ def landed(twin: Twin, names: list[str]) -> None:
     own = twin.state_dict()
     for i, name in enumerate(names):
         # A class that is new begins in the middle of the others.
-        own["codes.weight"][i] = codes[place[name]] if name in place else codes.mean(0) + 0.1 * torch.randn(codes.shape[1])
+        own["codes.weight"][i] = (
+            codes[place[name]] if name in place else codes.mean(0) + 0.1 * torch.randn(codes.shape[1])
+        )
     for name, value in own.items():
         name, _, part = name.rpartition(".")
         source = f"generator.{name.removesuffix('.norm')}"
@@ -210,7 +212,10 @@ def show(config: BigGANConfig, average: dict[str, Tensor], pixels: Tensor, path:
     twin.load_state_dict(average)
     nothing = torch.zeros(len(pixels), config.z_dim)
     plain = torch.cat([twin(nothing[i], twin.codes(i)) / 2 + 0.5 for i in torch.arange(len(pixels)).split(64)])
-    grounds, things = (plain[-len(GROUNDS) :], pixels[-len(GROUNDS) :]), (plain[: -len(GROUNDS)], pixels[: -len(GROUNDS)])
+    grounds, things = (
+        (plain[-len(GROUNDS) :], pixels[-len(GROUNDS) :]),
+        (plain[: -len(GROUNDS)], pixels[: -len(GROUNDS)]),
+    )
     click.echo(f"L1 over white: things {distance(*things):.4f}, grounds {distance(*grounds):.4f}")
     index = torch.cat([torch.linspace(0, len(pixels) - 16, 45).long(), torch.arange(len(pixels) - 15, len(pixels))])
     noise = torch.randn(len(index), config.z_dim)

@@ -62,13 +62,20 @@ def fir(x: float, foot: float, height: float, dark: str = "#0E7A4A", light: str 
 def tree(x: float, foot: float, height: float) -> str:
     crown = 0.3 * height
     trunk = rect(foot - 0.45 * height, 0.45 * height, "#7D4533", x - 0.05 * height, 0.1 * height)
-    return trunk + disc(x, foot - 0.66 * height, crown, "#2E9E44") + disc(x - 5, foot - 0.7 * height, 0.7 * crown, "#47B85A")
+    return (
+        trunk
+        + disc(x, foot - 0.66 * height, crown, "#2E9E44")
+        + disc(x - 5, foot - 0.7 * height, 0.7 * crown, "#47B85A")
+    )
 
 
 def cloud(x: float, y: float, size: float, fill: str = "#FFFFFF") -> str:
     bumps = ((-0.55, 0.05, 0.32), (0, -0.12, 0.45), (0.55, 0.05, 0.34))
     puffs = "".join(disc(x + size * dx, y + size * dy, size * r, fill) for dx, dy, r in bumps)
-    return puffs + f'<rect x="{x - 0.85 * size}" y="{y}" width="{1.7 * size}" height="{0.38 * size}" rx="{0.19 * size}" fill="{fill}"/>'
+    return (
+        puffs
+        + f'<rect x="{x - 0.85 * size}" y="{y}" width="{1.7 * size}" height="{0.38 * size}" rx="{0.19 * size}" fill="{fill}"/>'
+    )
 
 
 def moon(x: float, y: float, radius: float, behind: str) -> str:
@@ -100,14 +107,19 @@ def sea() -> str:
 
 def underwater() -> str:
     bubbles = [(40, 60, 8), (58, 92, 5), (214, 48, 9), (226, 84, 6), (128, 30, 6), (176, 120, 5), (30, 140, 6)]
-    weed = [line(x, 240, x + lean, 240 - up, "#1E9E6A", 9) for x, lean, up in ((24, 8, 60), (40, -6, 44), (222, -8, 66), (238, 6, 48))]
+    weed = [
+        line(x, 240, x + lean, 240 - up, "#1E9E6A", 9)
+        for x, lean, up in ((24, 8, 60), (40, -6, 44), (222, -8, 66), (238, 6, 48))
+    ]
     sand = rect(226, 30, "#E9CE8B") + oval(70, 228, 90, 12, "#E9CE8B") + oval(200, 228, 80, 9, "#E9CE8B")
     return sky("#37B3E8", "#0B4F94") + "".join(weed) + sand + "".join(disc(*b, "#A9E3FA") for b in bubbles)
 
 
 def forest() -> str:
     back = "".join(fir(x, 150, 110, "#4FA06F", "#62B380") for x in (20, 76, 128, 182, 236))
-    front = "".join(fir(x, foot, height) for x, foot, height in ((26, 206, 150), (228, 206, 156), (82, 186, 118), (176, 186, 122)))
+    front = "".join(
+        fir(x, foot, height) for x, foot, height in ((26, 206, 150), (228, 206, 156), (82, 186, 118), (176, 186, 122))
+    )
     return sky("#BFE8E0", "#E2F5E6") + back + rect(150, 106, "#7CBF5A") + front + oval(128, 256, 170, 46, "#5FA844")
 
 
@@ -141,7 +153,9 @@ def city() -> str:
         parts.append(rect(top, 220 - top, fill, x, width))
         for row in range(top + 12, 200, 24):
             parts += [rect(row, 11, "#FCE9A9", x + 8 + 15 * column, 8) for column in range((width - 8) // 15)]
-    return "".join(parts) + rect(216, 40, "#6B7280") + "".join(rect(233, 6, "#F4F4F4", x, 26) for x in range(8, 256, 52))
+    return (
+        "".join(parts) + rect(216, 40, "#6B7280") + "".join(rect(233, 6, "#F4F4F4", x, 26) for x in range(8, 256, 52))
+    )
 
 
 def desert() -> str:
@@ -161,9 +175,14 @@ def desert() -> str:
 
 def snow() -> str:
     chance = random.Random(9)
-    flakes = [disc(chance.uniform(4, 252), chance.uniform(4, 170), chance.uniform(3, 5.5), "#FFFFFF") for _ in range(30)]
+    flakes = [
+        disc(chance.uniform(4, 252), chance.uniform(4, 170), chance.uniform(3, 5.5), "#FFFFFF") for _ in range(30)
+    ]
     hills = oval(60, 226, 150, 62, "#EAF4FB") + oval(220, 232, 140, 66, "#F8FCFF") + rect(226, 30, "#F8FCFF")
-    white = "".join(fir(x, foot, height, "#3E8E7E", "#DDEFF3") for x, foot, height in ((30, 186, 92), (226, 190, 100), (76, 178, 64)))
+    white = "".join(
+        fir(x, foot, height, "#3E8E7E", "#DDEFF3")
+        for x, foot, height in ((30, 186, 92), (226, 190, 100), (76, 178, 64))
+    )
     return sky("#7FA9CF", "#C4DDEF") + hills + white + "".join(flakes)
 
 
@@ -205,13 +224,23 @@ def mountains() -> str:
 def room() -> str:
     pane = rect(48, 84, "#FFFFFF", 146, 76) + rect(54, 72, "#9FDCF8", 152, 64)
     bars = rect(54, 72, "#FFFFFF", 181, 6) + rect(87, 6, "#FFFFFF", 152, 64)
-    frame = rect(58, 58, "#A56953", 38, 50) + rect(64, 46, "#FBE3B5", 44, 38) + shape("#5DA544", (44, 110), (63, 82), (82, 110))
+    frame = (
+        rect(58, 58, "#A56953", 38, 50)
+        + rect(64, 46, "#FBE3B5", 44, 38)
+        + shape("#5DA544", (44, 110), (63, 82), (82, 110))
+    )
     boards = "".join(line(x, 196, x + (x - 128) * 0.5, 256, "#A8714B", 3) for x in range(-24, 300, 38))
     return rect(0, 196, "#F6E4C6") + rect(188, 68, "#BF8457") + boards + rect(184, 9, "#FFFFFF") + pane + bars + frame
 
 
 def clear_sky() -> str:
-    return sky("#4FB0EE", "#CBEBFC") + disc(216, 44, 27, "#FFD84D") + cloud(64, 66, 40) + cloud(180, 140, 34) + cloud(60, 206, 28)
+    return (
+        sky("#4FB0EE", "#CBEBFC")
+        + disc(216, 44, 27, "#FFD84D")
+        + cloud(64, 66, 40)
+        + cloud(180, 140, 34)
+        + cloud(60, 206, 28)
+    )
 
 
 # What the class is called, the words that call for it, and the drawing.
