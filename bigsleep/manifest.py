@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from PIL import UnidentifiedImageError
 
 from bigsleep.batch import Job, Outcome, record_of
 from bigsleep.errors import BigsleepError
@@ -103,7 +102,7 @@ class Manifest:
         """Pictures in the folder that a list has made and no manifest names, with their recipes."""
         for path in sorted(self.folder.glob("*.png")):
             if path.name not in self.recorded:
-                with contextlib.suppress(OSError, UnidentifiedImageError, ValueError):
+                with contextlib.suppress(BigsleepError):  # no picture of ours
                     recipe = read_recipe(path)
                     if recipe and "job" in recipe:
                         yield path, recipe

@@ -8,39 +8,148 @@ import json
 import os
 import platform
 import re
+import struct
 import tempfile
 import unicodedata
+import warnings
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from bigsleep.errors import BigsleepError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 RECIPE_CHUNK = "bigsleep"  # keyword of the iTXt chunk that holds the recipe as JSON
+STATE_CHUNK = (
+    b"bgST"  # the chunk that holds the dream's tensors: ours alone, and lost where an editor saves the picture
+)
+MOST_PIXELS = 80_000_000  # of an image that is opened: unpacked, a quarter of a gigabyte
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and the recipe that makes it again: prompt, complete settings, score, step, versions."""
+    """An image, the recipe that makes it again (prompt, complete settings, score, step, versions), and the state.
+
+    ``state`` are the dream's tensors as :mod:`bigsleep.state` packs them. A foreign image has neither recipe nor state.
+    """
 
     image: Image.Image
-    recipe: dict[str, Any]
+    recipe: dict[str, Any] = field(default_factory=dict)
+    state: bytes = b""
 
-    def png(self) -> bytes:
-        """The picture as a PNG file, its recipe inside."""
+    @classmethod
+    def open(cls, path: str | Path) -> Picture:
+        """The picture, or foreign image of any format that Pillow reads, in the file ``path``; upright and in RGB.
+
+        Raises
+        ------
+        BigsleepError
+            If there is no whole image in the file, or one that is too large, or what is said of its dream is damaged.
+        """
+        with opened(path) as image:
+            recipe, state = insides(image, path)
+            return cls(plain(image), recipe, state)
+
+    @property
+    def latents(self) -> dict[str, Tensor]:
+        """The tensors that the picture was made of, by name (``layer0.noise``, …); none in a foreign image."""
+        from bigsleep.state import decode
+
+        return decode(self.state) if self.state else {}
+
+    def png(self, bare: bool = False) -> bytes:
+        """The picture as a PNG file, its recipe and state inside; without either where ``bare``."""
         info, file = PngInfo(), io.BytesIO()
-        info.add_itxt(RECIPE_CHUNK, json.dumps(self.recipe, ensure_ascii=False))
+        if not bare:
+            info.add_itxt(RECIPE_CHUNK, json.dumps(self.recipe, ensure_ascii=False))
+            for name, text in captions(self.recipe).items():
+                info.add_text(name, text)
+            if self.state:
+                info.add(STATE_CHUNK, self.state)
         self.image.save(file, format="PNG", pnginfo=info)
         return file.getvalue()
 
     def save(self, path: str | Path) -> None:
         """Write a PNG to ``path``, replacing what is there: whole, or not at all."""
         save(self.png(), Path(path))
+
+
+def captions(recipe: dict[str, Any]) -> dict[str, str]:
+    """What other programs show of a picture, by the PNG standard's own keywords."""
+    settings, versions = recipe.get("settings", {}), recipe.get("versions", {})
+    said = {"Title": recipe.get("prompt"), "Software": versions and f"bigsleep {versions.get('bigsleep')}"}
+    if settings:
+        model, seed = settings.get("model"), settings.get("seed")
+        said["Description"] = f"{model}, seed {seed}, step {recipe.get('step')}, score {recipe.get('score')}"
+    return {name: text for name, text in said.items() if text}
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """An image file, its pixels not yet read; whatever is wrong with it, then or in the block, in one line."""
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise BigsleepError(f"there is no file {path}", usage=True)
+        with warnings.catch_warnings():
+            # Pillow warns of large images and of damages it has mended; the size is looked at here.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.format == "EPS":  # a program, for which Pillow would start Ghostscript
+                    raise BigsleepError(f"{path} is PostScript: save it as PNG or JPEG", usage=True)
+                if not 0 < image.width * image.height <= MOST_PIXELS:
+                    raise Image.DecompressionBombError
+                yield image
+    except Image.DecompressionBombError:
+        most = MOST_PIXELS // 1_000_000
+        raise BigsleepError(f"{path} has too many pixels, or none: at most {most} million", usage=True) from None
+    except UnidentifiedImageError:
+        raise BigsleepError(f"{path} is no image that can be read: give a PNG, JPEG or the like", usage=True) from None
+    # Pillow's readers of some forty formats fail in as many ways.
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error,
+            ArithmeticError, AttributeError, NotImplementedError, AssertionError, MemoryError, RuntimeError) as error:  # fmt: skip
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise BigsleepError(f"{path} cannot be read as an image ({why}): it may be damaged", usage=True) from error
+
+
+def insides(image: Image.Image, path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """The recipe and the packed state that a PNG carries, before its pixels are read; empty where it has none."""
+    text, state = image.info.get(RECIPE_CHUNK), b""
+    if not isinstance(text, str):
+        return {}, b""
+    try:
+        recipe = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BigsleepError(f"the recipe in {path} is damaged ({type(error).__name__})", usage=True) from None
+    if not isinstance(recipe, dict):
+        raise BigsleepError(f"the recipe in {path} is damaged: it is no table", usage=True)
+    states = [chunk[1] for chunk in getattr(image, "private_chunks", ()) if chunk[0] == STATE_CHUNK]
+    if len(states) > 1:
+        raise BigsleepError(f"{path} is damaged: it holds the states of {len(states)} dreams", usage=True)
+    return recipe, state.join(states)
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Any image as upright 8-bit RGB: turned as its camera says, what is transparent on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or numbers of any size
+        import numpy as np  # a tenth of a second, which no other image need wait
+
+        pixels = np.asarray(image, dtype=np.float32)
+        most = 65535 if image.mode.startswith("I") else max(1.0, float(np.nan_to_num(pixels).max()))
+        image = Image.fromarray((np.nan_to_num(pixels / most).clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 @contextlib.contextmanager
@@ -79,18 +188,24 @@ def claim_first(temporary: Path, path: Path) -> Path:
 
 def write_beside(data: bytes, path: Path) -> Path:
     """A finished file under a temporary name, which says whose it is, in the folder of ``path``."""
-    owner = f".bigsleep-{platform.node()}-{os.getpid()}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner, suffix=".tmp")
+    handle, temporary = temporary_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~current_umask())
     except BaseException:
-        os.unlink(name)
+        temporary.unlink()
         raise
-    return Path(name)
+    return temporary
+
+
+def temporary_beside(path: Path) -> tuple[int, Path]:
+    """A new, empty file in the folder of ``path`` that says whose it is, open for writing; its handle and its name."""
+    owner = f".bigsleep-{platform.node()}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner, suffix=".tmp")
+    os.chmod(name, 0o666 & ~current_umask())
+    return handle, Path(name)
 
 
 def sweep(folder: Path) -> None:
@@ -132,9 +247,13 @@ def claim(temporary: Path, target: Path) -> bool:
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:
     """The recipe inside a PNG, or None where it has none. Reads no pixels, for the recipe comes before them."""
-    with Image.open(path) as image:
-        text = image.info.get(RECIPE_CHUNK)
-    return json.loads(text) if text else None
+    return read_insides(path)[0] or None
+
+
+def read_insides(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """The recipe and the packed state inside a PNG, as :func:`insides`. Reads no pixels."""
+    with opened(path) as image:
+        return insides(image, path)
 
 
 def slug_of(prompt: str, longest: int = 80) -> str:
@@ -181,13 +300,18 @@ def name_of(template: str, index: int, variation: int, prompt: str, seed: int, m
 
 def check_target(path: Path) -> None:
     """Raise :class:`BigsleepError` unless a picture can be written to ``path``."""
+    if path.suffix.lower() != ".png":
+        raise BigsleepError(f"{path} does not end in .png: pictures are PNGs", usage=True)
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise :class:`BigsleepError` unless a file can be written to ``path``."""
     folder = path.parent
     if not folder.is_dir():
         raise BigsleepError(f"there is no folder {folder}: make it first (mkdir -p), or choose another", usage=True)
     if path.is_dir():
         raise BigsleepError(f"{path} is a folder: give a file name, or use --output-dir", usage=True)
-    if path.suffix.lower() != ".png":
-        raise BigsleepError(f"{path} does not end in .png: pictures are PNGs", usage=True)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:

@@ -1,16 +1,32 @@
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bigsleep.errors import BigsleepError
-from bigsleep.picture import Picture, check_target, name_of, read_recipe, save_new, slug_of, sweep, write_beside
+from bigsleep.picture import (
+    MOST_PIXELS,
+    STATE_CHUNK,
+    Picture,
+    check_target,
+    name_of,
+    read_recipe,
+    save_new,
+    slug_of,
+    sweep,
+    write_beside,
+)
 
 
 def picture(colour="red", **recipe):
@@ -117,3 +133,137 @@ def test_sweeping_removes_what_killed_processes_left_and_nothing_else(tmp_path):
     os.utime(reborn, (0, 0))
     sweep(tmp_path)
     assert set(tmp_path.iterdir()) == {ours, theirs}
+
+
+def test_a_picture_gives_back_what_was_put_into_it(tmp_path):
+    made = Picture(Image.radial_gradient("L").convert("RGB"), {"prompt": "a house"}, b"tensors")
+    made.save(tmp_path / "a.png")
+    found = Picture.open(tmp_path / "a.png")
+    assert (found.recipe, found.state) == (made.recipe, made.state)
+    assert found.image.tobytes() == made.image.tobytes()
+
+
+def test_a_bare_picture_holds_pixels_alone(tmp_path):
+    made = Picture(Image.new("RGB", (8, 8)), {"prompt": "a house"}, b"tensors")
+    (tmp_path / "a.png").write_bytes(made.png(bare=True))
+    found = Picture.open(tmp_path / "a.png")
+    assert (found.recipe, found.state, found.latents) == ({}, b"", {})
+    assert b"house" not in (tmp_path / "a.png").read_bytes()
+
+
+def test_other_programs_show_what_a_picture_is_of(tmp_path):
+    recipe = {"settings": {"model": "emoji", "seed": 7}, "step": 60, "versions": {"bigsleep": "0.1.0"}, "score": 0.3}
+    picture(**recipe, prompt="日本 house").save(tmp_path / "a.png")
+    text = Image.open(tmp_path / "a.png").text
+    assert text["Title"] == "日本 house" and text["Software"] == "bigsleep 0.1.0"
+    assert text["Description"] == "emoji, seed 7, step 60, score 0.3"
+
+
+def gradient(mode="RGB"):
+    return Image.merge("RGB", [Image.linear_gradient("L").rotate(90 * i) for i in range(3)]).convert(mode)
+
+
+FORMATS = [
+    (ending, mode)
+    for ending in ("png", "jpg", "webp", "gif", "bmp", "tiff", "ppm", "tga", "ico")
+    for mode in ("RGB", "L")
+]
+
+
+@pytest.mark.parametrize(("ending", "mode"), [*FORMATS, *((ending, "P") for ending in ("png", "gif", "bmp", "tiff"))])
+def test_images_of_many_formats_are_opened(tmp_path, ending, mode):
+    image = gradient(mode)
+    image.save(tmp_path / f"a.{ending}")
+    opened = Picture.open(tmp_path / f"a.{ending}").image
+    assert opened.mode == "RGB" and opened.size == image.size
+    difference = np.asarray(opened, dtype=int) - np.asarray(image.convert("RGB"), dtype=int)
+    assert np.abs(difference).mean() < 6
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path):
+    image, exif = Image.new("RGB", (20, 10)), Image.Exif()
+    image.paste("red", (0, 0, 10, 10))
+    exif[0x0112] = 6  # a quarter to the right
+    image.save(tmp_path / "a.png", exif=exif)
+    opened = Picture.open(tmp_path / "a.png").image
+    assert opened.size == (10, 20) and opened.getpixel((5, 2)) == (255, 0, 0) and opened.getpixel((5, 17)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white(tmp_path, mode):
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    image.convert(mode).save(tmp_path / "a.png")
+    opened = Picture.open(tmp_path / "a.png").image
+    assert opened.getpixel((6, 4)) == (255, 255, 255) and opened.getpixel((1, 4)) == (0, 0, 0)
+
+
+def test_sixteen_bits_and_cmyk_and_floats_look_as_they_should(tmp_path):
+    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray((grey / 65535).astype(np.float32)).save(tmp_path / "b.tiff")
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "c.tiff")
+    for name in ("a.png", "b.tiff"):
+        assert np.abs(np.asarray(Picture.open(tmp_path / name).image)[..., 0] - grey / 257).max() < 1
+    assert Picture.open(tmp_path / "c.tiff").image.getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert Picture.open(tmp_path / "a.gif").image.getpixel((3, 3)) == (255, 0, 0)
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
+
+
+def header(width: int, height: int) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+
+END = (b"IDAT", zlib.compress(b"")), (b"IEND", b"")
+BAD = {
+    "empty": b"", "text": b"words", "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n",
+    "cut short": Picture(gradient()).png()[:700], "no pixels": png_of(header(0, 0), *END),
+    "bomb": png_of(header(MOST_PIXELS // 1000, 1001), *END),
+    "great bomb": png_of(header(2**31 - 1, 2**31 - 1), *END),
+    "two states": png_of(header(1, 1), (b"tEXt", b"bigsleep\0{}"), (STATE_CHUNK, b""), (STATE_CHUNK, b""), *END),
+    "a recipe that is no JSON": png_of(header(1, 1), (b"tEXt", b"bigsleep\0{"), *END),
+    "a recipe that is no table": png_of(header(1, 1), (b"tEXt", b"bigsleep\0[1]"), *END),
+    "a recipe of nothing but depth": png_of(header(1, 1), (b"tEXt", b"bigsleep\0" + b"[" * 100_000), *END),
+    "a text that unpacks to a gigabyte": png_of(
+        header(1, 1), (b"iTXt", b"bigsleep\0\1\0\0\0" + zlib.compress(bytes(10**7))), *END
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_image_gets_one_line(tmp_path, kind):
+    (tmp_path / "a.png").write_bytes(BAD[kind])
+    with pytest.raises(BigsleepError, match=r"a\.png") as caught:
+        Picture.open(tmp_path / "a.png")
+    assert caught.value.usage and len(str(caught.value).splitlines()) == 1
+
+
+def test_folders_and_missing_files_are_no_images(tmp_path):
+    for path in (tmp_path, tmp_path / "missing.png"):
+        with pytest.raises(BigsleepError, match="no file"):
+            Picture.open(path)
+
+
+def test_a_recipe_elsewhere_in_a_text_is_not_taken_for_one(tmp_path):
+    info = PngInfo()
+    info.add_text("parameters", json.dumps({"prompt": "x"}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert Picture.open(tmp_path / "a.png").recipe == {}
+
+
+def test_a_picture_is_read_from_its_file_alone(tmp_path):
+    picture().save(tmp_path / "a.png")
+    found = Picture.open(tmp_path / "a.png")
+    (tmp_path / "a.png").unlink()
+    assert Image.open(io.BytesIO(found.png())).getpixel((3, 3)) == (255, 0, 0)
