@@ -1,10 +1,18 @@
 """What the training of the built-in pair stands on: runs that go on where they stopped."""
 
+import random
+
 import pytest
 import torch
 from torch import nn
 
+from bigsleep.models.generator import Generator
+from training.export import N_STATS, library_generator
+from training.generator import Twin, emoji_config
+from training.nouns import held_out, noun_of, plural, shown_by, with_article
+from training.painting import NAMES, painted
 from training.run import Run
+from training.scenes import KINDS, Writer
 
 SECOND = 1 / 60  # in minutes
 
@@ -57,3 +65,88 @@ def test_a_finished_run_makes_no_more_steps(tmp_path):
     train(*run_of(path, SECOND / 4))
     shares, _ = train(*run_of(path, SECOND / 4))
     assert shares == []
+
+
+# --- scenes
+
+
+CONCEPTS = [
+    {"label": label, "tags": [], "subgroup": group}
+    for label, group in [
+        ("dog face", "animal-mammal"), ("cat", "animal-mammal"), ("cat face", "animal-mammal"), ("owl", "animal-bird"),
+        ("crown", "clothing"), ("glasses", "clothing"), ("scarf", "clothing"), ("red apple", "food-fruit"),
+        ("mouse", "animal-mammal"), ("rocket", "transport-air"), ("house", "place-building"), ("guitar", "musical-instrument"),
+    ]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_scenes_keep_to_their_pairs_and_captions_say_what_is_there(unseen):
+    writer = Writer(CONCEPTS, random.Random(0), unseen)
+    # So few concepts have no held-out pairs of every kind.
+    for kind in ("and", "left", "setting", "alone") if unseen else KINDS:
+        scene = writer.write(kind)
+        nouns = [writer.nouns[thing.concept] for thing in scene.things]
+        assert all(held_out(a, b) == unseen for i, a in enumerate(nouns) for b in nouns[:i])
+        for thing in scene.things:
+            assert plural(thing.phrase).split()[-1] in scene.caption or thing.phrase in scene.caption
+
+
+def test_a_sibling_differs_in_its_caption():
+    writer = Writer(CONCEPTS, random.Random(1))
+    scenes = [writer.write() for _ in range(200)]
+    different = [writer.sibling(scene).caption != scene.caption for scene in scenes]
+    assert sum(different) > 190
+
+
+def test_left_right_above_and_below_are_where_the_caption_says():
+    writer = Writer(CONCEPTS, random.Random(2))
+    for _ in range(20):
+        scene = writer.write("left")
+        place = {which: x for which, x, _, _ in scene.places}
+        first, second = (thing.phrase.split()[-1] for thing in scene.things)
+        begins = scene.caption.index(first) < scene.caption.index(second)
+        assert (place[0] < place[1]) and begins == ("left" in scene.caption)
+        scene = writer.write("above")
+        height = {which: y for which, _, y, _ in scene.places}
+        assert height[0] < height[1]
+
+
+def test_nouns_gather_what_a_reader_calls_alike():
+    assert noun_of("cat face") == noun_of("black cat") == "cat" and "cat face" in shown_by("cat")
+    assert shown_by("owl") == ("owl",) and held_out("owl", "cat") == held_out("cat", "owl")
+    assert with_article("owl") == "an owl" and plural("two mouse") == "two mice"
+    pairs = [held_out(a, b) for a in shown_by("dog") + shown_by("car") for b in shown_by("cat") + shown_by("heart")]
+    assert 0.02 < sum(pairs) / len(pairs) < 0.2
+
+
+def test_paint_shows_its_colour_and_leaves_the_outline():
+    grey = torch.zeros(len(NAMES), 4, 8, 8)
+    grey[:, :3, 2:6, 2:6], grey[:, 3, 2:6, 2:6] = 0.6, 1.0
+    made = painted(grey, torch.arange(len(NAMES)), torch.zeros(len(NAMES)), torch.zeros(len(NAMES)))
+    torch.testing.assert_close(made[:, 3], grey[:, 3])
+    assert (made[:, :3] <= made[:, 3:] + 1e-6).all()
+    shown = dict(zip(NAMES, made[:, :3, 4, 4], strict=True))
+    assert shown["red"][0] > 2 * shown["red"][1] and shown["blue"][2] > 1.5 * shown["blue"][0]
+    assert shown["white"].min() > 0.8 and shown["black"].max() < 0.3
+    torch.testing.assert_close(painted(grey, torch.full((len(NAMES),), -1), *torch.zeros(2, len(NAMES))), grey)
+
+
+def test_the_exported_generator_draws_what_was_trained():
+    torch.manual_seed(0)
+    config = emoji_config(5)
+    twin = Twin(config).eval()
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    config.n_stats = N_STATS
+    state = library_generator({name: value.float() for name, value in twin.state_dict().items()}, config.channel_width)
+    generator = Generator(config, state, alpha=True)
+    noise, classes = torch.randn(3, 128), torch.eye(5)[:3]
+    with torch.no_grad():
+        trained = twin(noise, twin.codes.weight[:3])
+        every = (-1, generator.stages, -1)
+        exported = generator(noise[:, None].expand(every), classes[:, None].expand(every))
+    assert exported.shape == (3, 4, 64, 64)
+    torch.testing.assert_close(exported, trained, atol=0.03, rtol=0)

@@ -1,10 +1,11 @@
-"""Step 6: the trained pair in the formats that bigsleep loads.
+"""Step 6: what has been trained, in the formats that bigsleep loads.
 
     python -m training.export DATA
 
-writes ``bigsleep/models/emoji/``: the generator as a ``pytorch_pretrained_biggan`` checkpoint in fp16, the perceptor in
-CLIP's layout with its matrices in 8 bits a number and a scale a row, and, where it has been trained,
-``benchmarks/judge.safetensors``.
+writes what DATA holds, and leaves the rest as it is: the generator into ``bigsleep/models/emoji/`` as a
+``pytorch_pretrained_biggan`` checkpoint in fp16, with a ``config.json`` that names its classes and says which are
+grounds; the image tower, or the text tower, into the perceptor there, in CLIP's layout with its matrices in 8 bits a number
+and a scale a row; the detector into ``benchmarks/``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.generator import emoji_config
-from training.pictures import Pictures
-from training.texts import concept_text
+from bigsleep.models.catalogue import load_perceptor
+from training.generator import class_names, emoji_config
+from training.grounds import GROUNDS
 
 ROOT = Path(__file__).parent.parent
+PAIR = ROOT / "bigsleep/models/emoji"
+USED = 4  # channels of the picture: red, green, blue, alpha
 N_STATS = 2  # rows of batch-norm statistics; all the same, since truncation is not trained
 
 
@@ -50,9 +53,9 @@ def library_generator(average: dict[str, Tensor], width: int) -> dict[str, Tenso
         elif name == "bn" and part in ("weight", "bias"):
             state[f"{target}.{part}"] = value.half()
         elif name == "conv_to_rgb":
-            # The library's last convolution makes `width` channels and throws all but three away.
+            # The library's last convolution makes `width` channels, of which few are used.
             padded = torch.zeros(width, *value.shape[1:])
-            padded[:3] = value
+            padded[:USED] = value
             whole = {"bias": padded.half()} if part == "bias" else spectral(padded)
             state |= {f"{target}.{key}": tensor for key, tensor in whole.items()}
         elif part == "weight" and name != "codes":
@@ -75,9 +78,9 @@ def packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def clip_state(image: dict[str, Tensor], text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Both towers in CLIP's layout; the token table stays a product of two."""
-    state = packed({f"visual.{name}": value for name, value in image.items()} | text)
+def text_state(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The text tower in CLIP's layout; the token table stays a product of two."""
+    state = packed(average)
     codes = {key: state.pop(f"token_codes.weight:{key}") for key in ("int8", "scale")}
     state["token_embedding.weight:left:int8"], state["token_embedding.weight:left:scale"] = codes.values()
     state["token_embedding.weight:right"] = state.pop("token_basis.weight").T.contiguous()
@@ -85,30 +88,48 @@ def clip_state(image: dict[str, Tensor], text: dict[str, Tensor]) -> dict[str, T
     return state
 
 
+def export_perceptor(image: dict[str, Tensor] | None, text: dict[str, Tensor] | None) -> None:
+    """New weights for the towers that are given; the other one's tensors as they lie in the file."""
+    path = PAIR / "perceptor.safetensors"
+    state = load_file(path)
+    for of_image, average in ((True, image), (False, text)):
+        if average is not None:
+            state = {key: value for key, value in state.items() if key.startswith("visual.") != of_image}
+            if of_image:
+                average = {
+                    f"visual.{key}": value for key, value in average.items() if not key.endswith("batches_tracked")
+                }
+            state |= packed(average) if of_image else text_state(average)
+    save_file(state, path)
+
+
+def export_generator(average: dict[str, Tensor], names: list[str]) -> None:
+    """The generator with its table of classes, and what each class means to the perceptor."""
+    config = emoji_config(len(names))
+    config.n_stats = N_STATS
+    before = json.loads((PAIR / "config.json").read_text())["class_names"]
+    known = dict(zip(before, load_file(PAIR / "generator.safetensors")["class_features"].float(), strict=True))
+    # Concepts keep the vectors that their names and tags were given once; grounds mean what their names say.
+    plain = load_perceptor("emoji").encode_text(names)
+    rows = [known[name] if name in known and name not in GROUNDS else plain[i] for i, name in enumerate(names)]
+    state = library_generator(average, config.channel_width) | {"class_features": torch.stack(rows).half()}
+    save_file(state, PAIR / "generator.safetensors")
+    grounds = [i for i, name in enumerate(names) if i >= len(names) - len(GROUNDS)]
+    table = config.to_dict() | {"alpha": True, "grounds": grounds, "class_names": names}
+    (PAIR / "config.json").write_text(json.dumps(table, ensure_ascii=False, indent=0) + "\n")
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 def main(folder: Path) -> None:
-    concepts = Pictures.load(folder).concepts
-    target = ROOT / "bigsleep/models/emoji"
-    target.mkdir(exist_ok=True)
-    config = emoji_config(len(concepts))
-    config.n_stats = N_STATS
-    generator = torch.load(folder / "generator.pt", weights_only=True)["average"]
-    state = library_generator(generator, config.channel_width)
-    state["class_features"] = torch.load(folder / "texts.pt", weights_only=True)["concepts"].half()
-    save_file(state, target / "generator.safetensors")
-    table = config.to_dict() | {"class_names": [concept_text(concept["label"]) for concept in concepts]}
-    (target / "config.json").write_text(json.dumps(table, ensure_ascii=False, indent=0) + "\n")
-    image, text = (
-        torch.load(folder / f"{name}.pt", weights_only=True)["average"] for name in ("image_tower", "text_tower")
-    )
-    save_file(clip_state(image, text), target / "perceptor.safetensors")
-    judge = folder / "judge.pt"
-    if judge.exists():
-        state = packed(torch.load(judge, weights_only=True)["average"])
-        state["basis"] = torch.load(folder / "texts.pt", weights_only=True)["basis"].half()
-        save_file(state, ROOT / "benchmarks/judge.safetensors")
-    for path in sorted(target.iterdir()):
+    def trained(name: str) -> dict[str, Tensor] | None:
+        path = folder / f"{name}.pt"
+        return torch.load(path, weights_only=True)["average"] if path.exists() else None
+
+    if generator := trained("generator"):
+        export_generator(generator, class_names(folder))
+    export_perceptor(trained("image_tower"), trained("text_tower"))
+    for path in sorted(PAIR.iterdir()):
         click.echo(f"{path.relative_to(ROOT)} {path.stat().st_size / 1e6:.1f} MB")
 
 
