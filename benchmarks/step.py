@@ -1,11 +1,12 @@
 """One optimisation step at full size: bigsleep against big-sleep 0.9.1, in time and memory.
 
-    python -m benchmarks.step [--case 512/64 ...]
+    python -m benchmarks.step [--case 512/64 ...] [--layers 2]
 
 big-sleep is installed into a folder of its own and patched from outside: its demand for CUDA, its ``.cuda()`` calls, and
 its downloads, which random weights replace. ``folded`` is the same with the weights frozen, BigGAN's spectral norms
 folded and its last convolution cut to three channels. Each runs in its own process, so that its peak memory is its own;
-the processes of a case run one after the other, twice around, and the least time of a step counts.
+the processes of a case run one after the other, twice around, and the least time of a step counts. With ``--layers``
+bigsleep's step in so many layers stands beside its step in one, instead of big-sleep.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ CASES = ["512/16", "512/64", "512/128", "256/32"]
 STEPS = 2  # timed, after one that is not
 
 
-def prepare_ours(size: int, cutouts: int) -> Callable[[], None]:
-    """bigsleep's step, as a dream on this machine runs it."""
+def prepare_ours(size: int, cutouts: int, layers: int = 1) -> Callable[[], None]:
+    """bigsleep's step, as a dream on this machine runs it; with ``layers``, BigGAN's pass is in so many upright stripes."""
     import torch
     from clip.model import CLIP
 
@@ -48,7 +49,24 @@ def prepare_ours(size: int, cutouts: int) -> Callable[[], None]:
     dtype = DTYPES[find_precision("auto", torch.device("cpu"))]
     optimizer = Optimizer(generator, perceptor, dtype)
     search = optimizer.search(goal, settings, torch.Generator().manual_seed(0))
+    if layers > 1:
+        optimizer.fast_generator = striped(optimizer.fast_generator, layers)
     return lambda: optimizer.step([search], [0.0]) and None
+
+
+def striped(generator: Any, layers: int) -> Any:
+    """A generator that makes each picture of ``layers`` copies of its latents, in soft stripes that are optimised too."""
+    import torch
+
+    places = torch.linspace(0, 1, generator.size)
+    centres = (torch.arange(layers) + 0.5) / layers
+    stripes = (-4 * layers * (places - centres[:, None]).abs()).requires_grad_()
+
+    def forward(noise: Any, classes: Any) -> Any:
+        masks = stripes.softmax(0)[None, :, None].expand(len(noise), -1, generator.size, -1)
+        return generator(*(part[:, None].expand(-1, layers, -1, -1) for part in (noise, classes)), masks)
+
+    return forward
 
 
 def prepare_big_sleep(size: int, cutouts: int, folded: bool) -> Callable[[], None]:
@@ -104,7 +122,10 @@ def fold(model: object) -> object:
 
 def work(kind: str, size: int, cutouts: int) -> dict[str, float]:
     """Seconds of the fastest step, and the process's peak memory in MB."""
-    step = prepare_ours(size, cutouts) if kind == "ours" else prepare_big_sleep(size, cutouts, kind == "folded")
+    if kind.isdigit():  # layers
+        step = prepare_ours(size, cutouts, int(kind))
+    else:
+        step = prepare_ours(size, cutouts) if kind == "ours" else prepare_big_sleep(size, cutouts, kind == "folded")
     step()
     times = []
     for _ in range(STEPS):
@@ -162,40 +183,57 @@ def install_big_sleep(folder: str) -> None:
 
 @click.command()
 @click.option("--case", "cases", multiple=True, default=CASES, show_default=True, help="SIZE/CUTOUTS")
+@click.option("--layers", default=1, show_default=True, help="Compare a step in so many layers with one in one.")
 @click.option("--worker", nargs=3, hidden=True)
-def main(cases: tuple[str, ...], worker: tuple[str, str, str] | None) -> None:
+def main(cases: tuple[str, ...], layers: int, worker: tuple[str, str, str] | None) -> None:
     if worker:
         kind, size, cutouts = worker[0], int(worker[1]), int(worker[2])
         result = {"flops": step_flops(size, cutouts)} if kind == "flops" else work(kind, size, cutouts)
         click.echo(json.dumps(result | ({"rate": matmul_rate()} if kind == "flops" else {})))
         return
-    rows = []
+    if layers > 1:
+        click.echo(json.dumps({"cases": [in_layers(case, layers) for case in cases]}))
+        return
     with tempfile.TemporaryDirectory() as folder:
         install_big_sleep(folder)
-        for case in cases:
-            size, cutouts = case.split("/")
-            best: dict[str, dict[str, float]] = {}
-            for _ in range(2):
-                for kind in ("ours", "folded", "big_sleep"):
-                    result = run_worker(folder, kind, size, cutouts)
-                    click.echo(f"{case} {kind}: {result['seconds']:.2f} s, {result['memory']:.0f} MB")
-                    best[kind] = min(best.get(kind, result), result, key=lambda found: found["seconds"])
-            flops = run_worker(folder, "flops", size, cutouts)
-            ours = best["ours"]
-            rows.append(
-                {
-                    "size": int(size),
-                    "cutouts": int(cutouts),
-                    "seconds": round(ours["seconds"], 2),
-                    "ratio_big_sleep": round(best["big_sleep"]["seconds"] / ours["seconds"], 2),
-                    "ratio_folded": round(best["folded"]["seconds"] / ours["seconds"], 2),
-                    "memory_mb": round(ours["memory"]),
-                    "memory_ratio": round(ours["memory"] / best["big_sleep"]["memory"], 3),
-                    "roofline": round(flops["flops"] / flops["rate"] / ours["seconds"], 2),
-                }
-            )
-            click.echo(json.dumps(rows[-1]))
-    click.echo(json.dumps({"cases": rows}))
+        click.echo(json.dumps({"cases": [beside_big_sleep(folder, case) for case in cases]}))
+
+
+def best_of_two(folder: str, case: str, *kinds: str) -> list[dict[str, float]]:
+    """The result of each kind's faster round of two."""
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(2):
+        for kind in kinds:
+            result = run_worker(folder, kind, *case.split("/"))
+            click.echo(f"{case} {kind}: {result['seconds']:.2f} s, {result['memory']:.0f} MB")
+            best[kind] = min(best.get(kind, result), result, key=lambda found: found["seconds"])
+    return [best[kind] for kind in kinds]
+
+
+def in_layers(case: str, layers: int) -> dict[str, float]:
+    one, several = best_of_two("", case, "1", str(layers))
+    size, cutouts = map(int, case.split("/"))
+    row = {"size": size, "cutouts": cutouts, "layers": layers, "seconds": round(several["seconds"], 2)}
+    ratios = {f"ratio_{name}": round(several[name] / one[name], 3) for name in ("seconds", "memory")}
+    return row | ratios
+
+
+def beside_big_sleep(folder: str, case: str) -> dict[str, float]:
+    ours, folded, big_sleep = best_of_two(folder, case, "ours", "folded", "big_sleep")
+    size, cutouts = case.split("/")
+    flops = run_worker(folder, "flops", size, cutouts)
+    row = {
+        "size": int(size),
+        "cutouts": int(cutouts),
+        "seconds": round(ours["seconds"], 2),
+        "ratio_big_sleep": round(big_sleep["seconds"] / ours["seconds"], 2),
+        "ratio_folded": round(folded["seconds"] / ours["seconds"], 2),
+        "memory_mb": round(ours["memory"]),
+        "memory_ratio": round(ours["memory"] / big_sleep["memory"], 3),
+        "roofline": round(flops["flops"] / flops["rate"] / ours["seconds"], 2),
+    }
+    click.echo(json.dumps(row))
+    return row
 
 
 if __name__ == "__main__":

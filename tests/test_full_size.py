@@ -14,6 +14,7 @@ from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
 from bigsleep.models.catalogue import load_generator
 from bigsleep.picture import read_recipe
 from tests.conftest import Server
+from tests.test_generator import halves, regions
 
 pytestmark = pytest.mark.slow
 
@@ -69,13 +70,18 @@ def test_the_whole_command_fetches_both_and_makes_a_step_at_512(hosts, tmp_path)
     assert len(fetched) == len(set(fetched)) == 3, "each file is fetched once, and the second run finds all"
 
 
-def test_with_equal_rows_the_picture_is_the_librarys(hosts):
+@pytest.fixture(scope="module")
+def generator(hosts):
+    """The 512 generator, from a folder of one's own, at truncation 0.5."""
     _, folder = hosts
     local = folder / "local"
     local.mkdir()
     (local / "pytorch_model.bin").symlink_to(folder / "biggan-deep-512-pytorch_model.bin")
     (local / "config.json").symlink_to(folder / "biggan-deep-512-config.json")
-    generator = load_generator(str(local), truncation=0.5)
+    return load_generator(str(local), truncation=0.5)
+
+
+def test_with_equal_rows_the_picture_is_the_librarys(generator):
     assert generator.stages == 15 and generator.size == 512 and generator.class_names[1] == "goldfish"
     library = random_biggan(biggan_config(512))
     noise, classes = torch.randn(1, 128), torch.eye(1000)[[207]]
@@ -84,3 +90,13 @@ def test_with_equal_rows_the_picture_is_the_librarys(hosts):
         ours = generator(noise[:, None].expand(-1, 15, -1), classes[:, None].expand(-1, 15, -1))
     assert expected.std() > 0.01, "a flat picture would prove nothing"
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_two_equal_layers_are_one_and_two_others_two_regions(generator):
+    noise = torch.randn(1, 1, 15, 128).expand(-1, 2, -1, -1)
+    classes = torch.eye(1000)[[207, 207]][None, :, None].expand(-1, -1, 15, -1)
+    with torch.no_grad():
+        one = generator(noise[:, 0], classes[:, 0])
+        torch.testing.assert_close(generator(noise, classes, halves(512)[None]), one, atol=1e-5, rtol=1e-5)
+    found = regions(generator, torch.eye(1000)[[207, 483]])
+    assert found.diag().max() < 0.4 and found.fliplr().diag().min() > 0.75

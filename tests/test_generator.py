@@ -1,13 +1,16 @@
 """The folded BigGAN against pytorch_pretrained_biggan's own, on random weights in the published layout."""
 
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
-from bigsleep.models.generator import Generator, statistics_at
+from bigsleep.models.generator import Generator, doubled, statistics_at
 from tests.conftest import OnGPU
 
 CONFIG = biggan_config(128, channel_width=16, num_classes=20)
@@ -103,7 +106,7 @@ def test_bf16_points_the_same_way(library):
     noise = torch.randn(1, generator.stages, 128, requires_grad=True)
     classes = torch.rand(1, generator.stages, 20) / 20
     # CLIP asks for coarse changes, not for white noise.
-    weight = torch.nn.functional.interpolate(torch.randn(1, 3, 8, 8), size=(128, 128), mode="bicubic")
+    weight = F.interpolate(torch.randn(1, 3, 8, 8), size=(128, 128), mode="bicubic")
     full, low = (
         torch.autograd.grad((g(noise, classes) * weight).sum(), noise)[0].flatten()
         for g in (generator, generator.lowered(torch.bfloat16))
@@ -138,28 +141,153 @@ def test_a_checkpoint_that_lacks_a_tensor_or_has_it_in_another_shape_is_refused(
         Generator(CONFIG, state)
 
 
+def kept_bytes(forward, weights):
+    """Bytes that ``forward()`` keeps for its backward pass, the parameters of the module ``weights`` apart."""
+    kept, known = {}, {parameter.untyped_storage().data_ptr() for parameter in weights.parameters()}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        picture = forward()
+    assert picture.requires_grad
+    return sum(size for place, size in kept.items() if place not in known)
+
+
 def test_it_keeps_far_less_than_the_library_for_the_backward_pass(library):
-    def kept_bytes(forward, weights):
-        kept = {}
-
-        def keep(tensor):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            picture = forward()
-        assert picture.requires_grad
-        return sum(size for place, size in kept.items() if place not in weights)
-
     frozen = random_biggan(CONFIG).requires_grad_(False)
     generator = Generator(CONFIG, library.state_dict())
     rows, class_rows, noise, classes = equal_rows(CONFIG, generator.stages)
     noise.requires_grad_()
     rows = noise[:, None].expand(-1, generator.stages, -1)
-    ours = kept_bytes(
-        lambda: generator(rows, class_rows), {p.untyped_storage().data_ptr() for p in generator.parameters()}
+    plain = kept_bytes(lambda: frozen(noise, classes, 1.0), frozen)
+    assert kept_bytes(lambda: generator(rows, class_rows), generator) < 0.6 * plain
+
+
+def layered(generator, batch=2, size=128, seed=0):
+    """Noise, class shares and soft masks for two layers of each picture of a batch."""
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(batch, 2, generator.stages, 128, generator=random)
+    classes = torch.rand(batch, 2, generator.stages, generator.num_classes, generator=random) / generator.num_classes
+    first = torch.rand(batch, 1, size // 8, size // 8, generator=random)
+    first = F.interpolate(first, size, mode="bilinear")
+    return noise, classes, torch.cat([first, 1 - first], 1)
+
+
+def test_two_layers_of_equal_latents_are_one(library):
+    generator = Generator(CONFIG, library.state_dict())
+    noise, classes, masks = layered(generator)
+    noise[:, 1], classes[:, 1] = noise[:, 0], classes[:, 0]
+    with torch.no_grad():
+        one = generator(noise[:, 0], classes[:, 0])
+        torch.testing.assert_close(generator(noise, classes, masks), one, atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_alone_in_its_mask_is_the_picture(library):
+    generator = Generator(CONFIG, library.state_dict())
+    noise, classes, masks = layered(generator)
+    masks[:, 0], masks[:, 1] = 0, 1
+    with torch.no_grad():
+        alone = generator(noise[:, 1], classes[:, 1])
+        torch.testing.assert_close(generator(noise, classes, masks), alone, atol=1e-5, rtol=1e-5)
+
+
+def halves(size):
+    left = (torch.arange(size) < size / 2).float().expand(size, size)
+    return torch.stack([left, 1 - left])
+
+
+def regions(generator, classes, seed=0):
+    """How far a picture of two layers, left and right, is in each half from what each layer makes alone.
+
+    ``[half, layer]``, as shares of how far the two lone pictures are from each other there.
+    """
+    noise = torch.randn(1, 2, 1, 128, generator=torch.Generator().manual_seed(seed)).expand(
+        -1, -1, generator.stages, -1
     )
-    plain = kept_bytes(
-        lambda: frozen(noise, classes, 1.0), {p.untyped_storage().data_ptr() for p in frozen.parameters()}
+    rows = classes[None, :, None].expand(-1, -1, generator.stages, -1)
+    with torch.no_grad():
+        lone = torch.cat([generator(noise[:, i], rows[:, i]) for i in range(2)])
+        both = generator(noise, rows, halves(generator.size)[None])
+    far = torch.stack([(both - lone).abs().mean((1, 2)), (lone[0] - lone[1]).abs().mean((0, 1)).expand(2, -1)])
+    left, right = far.unflatten(2, (2, -1)).mean(3).unbind(2)
+    return torch.stack([left[0] / left[1], right[0] / right[1]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_layers_side_by_side_show_two_regions(library, seed):
+    found = regions(Generator(CONFIG, library.state_dict()), torch.eye(20)[[3, 7]], seed)
+    assert found.diag().max() < 0.4, "each half is its own layer's picture, some pixels at the seam apart"
+    assert found.fliplr().diag().min() > 0.75, "and not the other's"
+
+
+def plain_forward(generator, noise, classes, masks):
+    """The generator's pictures in layers, by operations that autograd knows."""
+
+    def mixed(rows, size):  # [B, L, F] → [B, F, size, size]
+        return torch.einsum("blf,blhw->bfhw", rows, F.adaptive_avg_pool2d(masks, size))
+
+    conditions = torch.cat([noise, classes @ generator.embeddings.T], 3).unbind(2)
+    begin = F.linear(conditions[0], generator.gen_z_weight, generator.gen_z_bias)
+    begin = begin.unflatten(2, (4, 4, generator.channels)).permute(0, 1, 4, 2, 3)
+    x, stage = (begin * F.adaptive_avg_pool2d(masks, 4)[:, :, None]).sum(1), 1
+    for layer in generator.layers:
+        if not hasattr(layer, "norms"):
+            x = layer(x)
+            continue
+        skip = x[:, : layer.outs]
+        for norm, conv in zip(layer.norms, layer.convs, strict=True):
+            scale, shift = (mixed(rows, x.shape[2]) for rows in norm(conditions[stage]))
+            x = conv(torch.relu(x * scale + shift))
+        x = x + F.interpolate(skip, size=x.shape[2:], mode="nearest")
+        stage += 1
+    return generator.conv_to_rgb(torch.relu(x * generator.last_scale + generator.last_shift)).tanh()
+
+
+def test_gradients_of_layers_are_autograds(library):
+    generator = Generator(CONFIG, library.state_dict())
+    given = [part.requires_grad_() for part in layered(generator)]
+    weight = torch.randn(2, 3, 128, 128)
+    ours, expected = (forward(*given) for forward in (generator, partial(plain_forward, generator)))
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    both = zip(*(torch.autograd.grad((picture * weight).sum(), given) for picture in (ours, expected)), strict=True)
+    for name, (found, wanted) in zip(("noise", "classes", "masks"), both, strict=True):
+        assert (found - wanted).norm() < 1e-3 * wanted.norm(), name
+
+
+def test_layers_in_bf16_point_the_same_way(library):
+    generator = Generator(CONFIG, library.state_dict())
+    given = [part.requires_grad_() for part in layered(generator, batch=1)]
+    weight = F.interpolate(torch.randn(1, 3, 8, 8), size=(128, 128), mode="bicubic")
+    full, low = (
+        torch.autograd.grad((g(*given) * weight).sum(), given) for g in (generator, generator.lowered(torch.bfloat16))
     )
-    assert ours < 0.6 * plain
+    for name, found, wanted in zip(("noise", "classes", "masks"), low, full, strict=True):
+        assert torch.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.98, name
+
+
+def test_layers_keep_hardly_more_for_the_backward_pass_than_one(library):
+    generator = Generator(CONFIG, library.state_dict())
+    noise, classes, masks = layered(generator)
+    noise.requires_grad_()
+    one = kept_bytes(lambda: generator(noise[:, 0], classes[:, 0]), generator)
+    assert kept_bytes(lambda: generator(noise, classes, masks), generator) < 1.15 * one
+
+
+def test_on_apple_doubling_is_the_same_without_its_interpolate(monkeypatch):
+    x = torch.randn(2, 3, 5, 4, requires_grad=True)
+    weight = torch.randn(2, 3, 10, 8)
+    expected = doubled(x)
+    (gradient,) = torch.autograd.grad((expected * weight).sum(), x)
+
+    class OnApple(torch.Tensor):
+        device = torch.device("mps")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(F, "interpolate", None)
+        apple = x.as_subclass(OnApple)
+        ours = doubled(apple)
+    assert torch.equal(ours.as_subclass(torch.Tensor), expected)
+    (found,) = torch.autograd.grad((ours * weight).sum(), x)
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), gradient)

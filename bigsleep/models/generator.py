@@ -3,6 +3,9 @@
 Built from a ``pytorch_pretrained_biggan`` checkpoint. Spectral norms are divided out of the weights, batch norms become
 one scale and shift, and the last convolution makes the three channels that are used (four with alpha) instead of all.
 The pictures are the library's own to rounding.
+
+Conditions may vary over the picture (Suzuki et al. 2018): several layers of latents, each with a mask of where it holds,
+have their scales and shifts mixed place by place. Nothing is trained for it.
 """
 
 from __future__ import annotations
@@ -11,14 +14,14 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from bigsleep.errors import BigsleepError
+from bigsleep.models.scale_shift import LayeredScaleShiftConv, ScaleShiftConv
 
 if TYPE_CHECKING:
     from pytorch_pretrained_biggan import BigGANConfig
@@ -110,58 +113,6 @@ def upsampled_conv(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     return up
 
 
-threshold_backward_ = torch.ops.aten.threshold_backward.grad_input
-batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
-
-
-class ScaleShiftConv(torch.autograd.Function):
-    """conv(relu(scale * x + shift)) with a frozen convolution, or a transposed one of stride 2 where ``up``.
-
-    ``scale`` and ``shift`` ``[B, F, 1, 1]`` are fp32, the rest is in the precision of ``x``.
-
-    autograd would keep what goes into the ReLU and what goes into the convolution. A frozen convolution's gradient
-    needs no input and the ReLU's is soon computed again, so that ``x`` is all that is kept.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, up: bool) -> Tensor:
-        scale, shift = scale.to(x.dtype), shift.to(x.dtype)
-        ctx.save_for_backward(x, scale, shift, weight)
-        ctx.up = up
-        y = torch.addcmul(shift, x, scale).relu_()
-        if up:
-            return F.conv_transpose2d(y, weight, bias, stride=2, padding=1)
-        return F.conv2d(y, weight, bias, padding=weight.shape[2] // 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, shift, weight = ctx.saved_tensors
-        # Each of the two kinds of convolution is the other's gradient.
-        if ctx.up:
-            g = F.conv2d(gradient, weight, stride=2, padding=1)
-        else:
-            g = F.conv_transpose2d(gradient, weight, padding=weight.shape[2] // 2)
-        y = torch.addcmul(shift, x, scale)
-        g = threshold_backward_(g, y, 0, grad_input=y)
-        product, plain = sums_over_places(g, x)
-        return g.mul_(scale), product, plain, None, None, None
-
-
-def sums_over_places(g: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of ``g * x`` and of ``g``, both ``[B, F, H, W]``, over H and W: ``[B, F, 1, 1]`` in fp32."""
-    if x.device.type != "cpu":  # Apple's batch norm ends the process where its weights are of another precision
-        product, plain = (part.sum((2, 3), keepdim=True, dtype=torch.float32) for part in (g * x, g))
-        return product, plain
-    # A batch norm with mean 0 and variance 1 hands them to its weights, and takes both in one pass.
-    zeros, ones = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
-    wanted = [False, True, True]
-    pictures = zip(g.split(1), x.split(1), strict=True)
-    sums = [batch_norm_backward(*both, ones, zeros, ones, None, None, False, 0.0, wanted)[1:] for both in pictures]
-    product, plain = (torch.stack(parts)[:, :, None, None] for parts in zip(*sums, strict=True))
-    return product, plain
-
-
 class ConditionalScaleShift(nn.Module):
     """Conditional batch norm with fixed statistics: scale(c) and shift(c) of a condition ``[B, 2Z]``, in fp32."""
 
@@ -176,8 +127,9 @@ class ConditionalScaleShift(nn.Module):
         self.bias = frozen(torch.cat([deviation, -mean * deviation]))
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """``(scale, shift)``, each ``[B, F, 1, 1]``."""
-        return F.linear(condition, self.weight, self.bias)[:, :, None, None].chunk(2, 1)
+        """``(scale, shift)``, each ``[B, F, 1, 1]``; ``[B, L, F]`` of conditions ``[B, L, 2Z]``."""
+        both = F.linear(condition, self.weight, self.bias)
+        return both.chunk(2, 2) if both.dim() == 3 else both[:, :, None, None].chunk(2, 1)
 
 
 class GenBlock(nn.Module):
@@ -195,13 +147,43 @@ class GenBlock(nn.Module):
             conv = frozen_conv(state, f"{name}.conv_{i}", features, made, kernel)
             self.convs.append(upsampled_conv(conv) if self.up and i == 1 else conv)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, masks: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The next map of ``x`` under a condition ``[B, 2Z]``, or under ``[B, L, 2Z]`` with their :class:`Masks`."""
         skip = x[:, : self.outs]
         if self.up:
-            skip = F.interpolate(skip, scale_factor=2, mode="nearest")
+            skip = doubled(skip)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = ScaleShiftConv.apply(x, *norm(condition), conv.weight, conv.bias, isinstance(conv, nn.ConvTranspose2d))
+            scale_shift, up = norm(condition), isinstance(conv, nn.ConvTranspose2d)
+            if masks is None:
+                x = ScaleShiftConv.apply(x, *scale_shift, conv.weight, conv.bias, up)
+            else:
+                x = LayeredScaleShiftConv.apply(x, *scale_shift, masks(x), conv.weight, conv.bias, up)
         return x + skip
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Nearest twofold upsampling of ``x`` ``[B, C, H, W]``."""
+    if x.device.type != "mps":
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+    # Apple's own sends gradients to wrong places at some sizes.
+    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1)
+    return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+class Masks:
+    """Masks ``[B, L, H, W]`` of layers at the size of any map: called with ``[B, F, h, w]`` they are ``[B, L, h * w]``."""
+
+    def __init__(self, masks: Tensor) -> None:
+        self.masks = masks
+        self.sizes: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        key = (x.shape[2], x.dtype)
+        if key not in self.sizes:
+            # Either keeps a sum of 1 in every place.
+            mode = "area" if x.shape[2] <= self.masks.shape[2] else "bilinear"
+            self.sizes[key] = F.interpolate(self.masks, size=x.shape[2:], mode=mode).flatten(2).to(x.dtype)
+        return self.sizes[key]
 
 
 class SelfAttention(nn.Module):
@@ -294,21 +276,34 @@ class Generator(nn.Module):
         other.last_scale.data, other.last_shift.data = self.last_scale.to(dtype), self.last_shift.to(dtype)
         return other
 
-    def forward(self, noise: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, classes: Tensor, masks: Tensor | None = None) -> Tensor:
         """Pictures ``[B, 3, size, size]`` in -1..1 of ``noise`` ``[B, stages, Z]`` and shares ``[B, stages, C]``.
 
         With :attr:`alpha` they are premultiplied RGBA ``[B, 4, size, size]``, each channel's 0..1 as -1..1.
+
+        With ``masks`` ``[B, L, H, W]``, at least 0 and with a sum of 1 over the layers, ``noise`` is
+        ``[B, L, stages, Z]`` and ``classes`` ``[B, L, stages, C]``: each place of the picture is conditioned on the
+        layers in the shares that their masks have there.
         """
-        conditions = torch.cat([noise, classes @ self.embeddings.T], 2).unbind(1)
-        x = F.linear(conditions[0], self.gen_z_weight, self.gen_z_bias)
-        # The weights came from TensorFlow: channels last. Seen from torch, that is a channels_last [B, C, 4, 4].
-        x = x.view(-1, 4, 4, self.channels).permute(0, 3, 1, 2).to(self.dtype)
+        conditions = torch.cat([noise, classes @ self.embeddings.T], -1).unbind(-2)
+        mixed = None if masks is None else Masks(masks)
+        x = self.input(conditions[0], masks).to(self.dtype)
         stage = 1
         for layer in self.layers:
             if isinstance(layer, GenBlock):
-                x = layer(x, conditions[stage])
+                x = layer(x, conditions[stage], mixed)
                 stage += 1
             else:
                 x = layer(x)
         x = torch.addcmul(self.last_shift, x, self.last_scale).relu_()
         return self.conv_to_rgb(x).float().tanh()
+
+    def input(self, condition: Tensor, masks: Tensor | None) -> Tensor:
+        """The map ``[B, C, 4, 4]`` that a condition ``[B, 2Z]`` begins with, or conditions ``[B, L, 2Z]`` in masks."""
+        x = F.linear(condition, self.gen_z_weight, self.gen_z_bias)
+        if masks is not None:
+            x = (x.unflatten(2, (16, self.channels)) * F.interpolate(masks, 4, mode="area").flatten(2)[..., None]).sum(
+                1
+            )
+        # The weights came from TensorFlow: channels last. Seen from torch, that is a channels_last [B, C, 4, 4].
+        return x.view(-1, 4, 4, self.channels).permute(0, 3, 1, 2)
