@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigsleep.cutouts import Cutouts, cut, draw_cutouts
 from bigsleep.goal import Goal
@@ -16,6 +16,7 @@ from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.settings import Settings
 from bigsleep.start import Start
+from bigsleep.state import fitted
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
@@ -44,6 +45,40 @@ class Search:
         self.latents = Latents(noise, logits, settings.classes, settings.max_classes)
         self.adam = Adam((self.latents.noise, settings.lr), (self.latents.logits, settings.class_lr))
         self.average = MovingAverage(self.latents, settings.ema)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What the steps move, by the names that a state has for it."""
+        return {f"layer0.{name}": parameter for name, parameter in self.latents.named_parameters()}
+
+    def shown(self) -> dict[str, Tensor]:
+        """The state of the picture shown: the averaged latents."""
+        return dict(zip(self.parameters(), self.average.values(), strict=True))
+
+    def show(self, state: Mapping[str, Tensor]) -> None:
+        """Begin anew from what :meth:`shown` gave."""
+        self.begin(*(state[name].to(self.latents.noise.device) for name in self.parameters()))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the search goes on from: parameters, Adam's moments, the average, and where chance stands.
+
+        These are the tensors themselves and not copies: :meth:`restore` writes into them, and steps change them.
+        """
+        tensors: dict[str, Tensor] = dict(self.parameters())
+        for name, (_, _, mean, square), total in zip(tensors.copy(), self.adam.parts, self.average.sums, strict=True):
+            tensors |= {f"mean.{name}": mean, f"square.{name}": square, f"average.{name}": total}
+        counts = {
+            "steps": torch.tensor(self.adam.steps),
+            "weight": torch.tensor(self.average.weight, dtype=torch.float64),
+        }
+        return tensors | counts | {"random": self.random.get_state()}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave; the search must have begun, with as many layers of the same sizes."""
+        self.adam.steps, self.average.weight = int(state["steps"]), float(state["weight"])
+        self.random.set_state(state["random"])
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
     def draw(self, count: int, augment: float) -> Cutouts:
         return draw_cutouts(count, self.settings.cutout_min, self.settings.cutout_max, augment, self.random)
@@ -92,12 +127,30 @@ class Optimizer:
         self.start = Start(generator, perceptor, self.fast_generator, self.fast_perceptor)
         self.batch: int | None = None  # searches that a pass of BigGAN takes; no limit until memory ends
 
-    def search(self, goal: Goal, settings: Settings, random: torch.Generator) -> Search:
-        """A search for ``goal``, begun at the best of its auditions."""
+    def search(
+        self, goal: Goal, settings: Settings, random: torch.Generator, start: Mapping[str, Tensor] | None = None
+    ) -> Search:
+        """A search for ``goal``, begun at the state ``start`` (see :meth:`Search.shown`) or the best of its auditions.
+
+        Raises
+        ------
+        BigsleepError
+            If ``start`` is a state of another generator.
+        """
         search = Search(goal, settings, random)
-        noise, logits = self.start(goal, settings, search.evaluation[:AUDITION_CUTOUTS], random)
+        if start is None:
+            noise, logits = self.start(goal, settings, search.evaluation[:AUDITION_CUTOUTS], random)
+        else:
+            noise, logits = fitted(start, self.pattern()).values()
         search.begin(noise.to(self.device), logits.to(self.device))
         return search
+
+    def pattern(self) -> dict[str, Tensor]:
+        """A state of this generator's sizes: what others must be like to be shown."""
+        stages, sizes = self.generator.stages, (self.generator.noise_size, self.generator.num_classes)
+        return {
+            f"layer0.{name}": torch.zeros(stages, size) for name, size in zip(("noise", "logits"), sizes, strict=True)
+        }
 
     def step(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
         """One Adam step of each search, ``shares`` in 0..1 of the way through its dream; their losses before it.

@@ -63,7 +63,7 @@ def unpacked(data: bytes) -> list[tuple[str, dict]]:  # type: ignore[type-arg]
 
 
 def decode(data: bytes) -> dict[str, Tensor]:
-    """The state that :func:`encode` made ``data`` of; numbers in fp32, all of them finite and of sensible size.
+    """The state that :func:`encode` made ``data`` of; what was halved in fp32, all numbers finite and of sensible size.
 
     Raises
     ------
@@ -72,14 +72,14 @@ def decode(data: bytes) -> dict[str, Tensor]:
     """
     import torch
 
-    kinds = {"F16": torch.float16, "F32": torch.float32, "U8": torch.uint8, "I64": torch.int64}
+    kinds = {"F16": torch.float16, "F32": torch.float32, "F64": torch.float64, "U8": torch.uint8, "I64": torch.int64}
     state = {}
     for name, part in unpacked(data):
         if part["dtype"] not in kinds or not part["data"]:
             raise BigsleepError(f"what it holds of its dream is damaged: {name} is {part['dtype']} {part['shape']}")
         tensor = torch.frombuffer(bytearray(part["data"]), dtype=kinds[part["dtype"]]).reshape(part["shape"])
         if tensor.is_floating_point():
-            tensor = tensor.float()
+            tensor = tensor.float() if tensor.dtype == torch.float16 else tensor
             if not tensor.abs().max() <= MOST_VALUE:  # written so that NaN fails too
                 raise BigsleepError(f"what it holds of its dream is damaged: {name} holds no sensible numbers")
         state[name] = tensor

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
-from bigsleep import Models, Settings, memory
+from bigsleep import BigsleepError, Models, Settings, memory
 from bigsleep.dreamer import complete_settings
 from bigsleep.goal import Goal
 from bigsleep.models.catalogue import BIG_SLEEP
@@ -222,3 +222,33 @@ def test_avoiding_pushes_away(models):
         crops = torch.nn.functional.interpolate(alone.render()[None], size=(64, 64))
         likeness[weight] = float(models.perceptor.encode_images(crops) @ features[1])
     assert likeness[-1.0] < likeness[1.0]
+
+
+def test_a_search_goes_on_from_its_state_to_the_bit(models):
+    first, second = Alone(models, stages="released", cutouts=3), Alone(models, stages="released", cutouts=3, seed=9)
+    for step in range(3):
+        first.step(step / 6)
+    state = {name: tensor.detach().clone() for name, tensor in first.search.state().items()}
+    second.search.restore(state)
+    for step in range(3, 6):
+        assert first.step(step / 6) == second.step(step / 6)
+    for name, tensor in first.search.state().items():
+        assert second.search.state()[name].equal(tensor), name
+    assert first.render().equal(second.render())
+
+
+def test_a_search_begins_with_the_picture_that_another_showed(models):
+    first = Alone(models, cutouts=3)
+    first.step(0.5)
+    start = first.search.shown()
+    goal, settings = first.search.goal, first.search.settings
+    other = first.optimizer.search(goal, settings, torch.Generator().manual_seed(3), start)
+    assert first.optimizer.render(other).equal(first.render())
+
+
+def test_a_state_of_another_generator_is_no_start(models):
+    alone = Alone(models, cutouts=3)
+    with pytest.raises(BigsleepError, match="does not fit"):
+        alone.optimizer.search(
+            alone.search.goal, alone.search.settings, torch.Generator(), {"layer0.noise": torch.zeros(2, 128)}
+        )
