@@ -24,8 +24,8 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from bigsleep import Dream, Models, Settings
+from bigsleep.models.checkpoint import unpacked
 from bigsleep.models.perceptor import ResNet
-from bigsleep.models.weights import unpacked
 
 HERE = Path(__file__).parent
 

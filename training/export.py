@@ -66,7 +66,7 @@ def library_generator(average: dict[str, Tensor], width: int) -> dict[str, Tenso
 
 
 def packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices in 8 bits with a scale per row, all else in fp16; ``bigsleep.models.weights.unpacked`` undoes it."""
+    """Matrices in 8 bits with a scale per row, all else in fp16; ``bigsleep.models.checkpoint.unpacked`` undoes it."""
     result = {}
     for name, value in state.items():
         if value.ndim == 2 and value.numel() > 50_000:

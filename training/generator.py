@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from bigsleep.models.catalogue import EMOJI
-from bigsleep.models.weights import read_state
+from bigsleep.models.checkpoint import read_state
 from training.grounds import GROUNDS
 from training.pictures import compose, tinted
 from training.run import Run

@@ -1,18 +1,22 @@
-"""The models by name: where their files are, what goes with what, and what each generator prefers."""
+"""The models by name: what goes with what, what each generator prefers, and how they are loaded.
+
+Where the published ones' files are stands in ``published``. torch is imported when a model is loaded, not before.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigsleep.errors import BigsleepError
-from bigsleep.models.generator import Generator
 from bigsleep.models.lean import lean_import
-from bigsleep.models.perceptor import Perceptor
-from bigsleep.models.weights import find_biggan, find_clip, first_line, read_state
-from bigsleep.settings import SIZES
+from bigsleep.models.published import BIGGANS, OFFICIAL_CLIPS, PERCEPTORS, PUBLISHED, biggan_table
+from bigsleep.models.weights import find
+
+if TYPE_CHECKING:
+    from bigsleep.models.generator import Generator
+    from bigsleep.models.perceptor import Perceptor
 
 EMOJI = Path(__file__).parent / "emoji"
 
@@ -49,23 +53,8 @@ class GeneratorRow:
 
 GENERATORS = {
     "emoji": GeneratorRow("emoji", EMOJI_PREFERENCES, {}, {}),
-    **{f"biggan-deep-{size}": GeneratorRow() for size in SIZES},
+    **{name: GeneratorRow() for name in BIGGANS},
 }
-
-OPENAI = "https://openaipublic.azureedge.net/clip/models"
-# name: (repository on the Hugging Face hub, SHA-256 and name of OpenAI's own file)
-PERCEPTORS = {
-    "RN50": ("resnet50_clip", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt"),
-    "RN101": ("resnet101_clip", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt"),
-    "RN50x4": ("resnet50x4_clip", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt"),
-    "RN50x16": ("resnet50x16_clip", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt"),
-    "RN50x64": ("resnet50x64_clip", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt"),
-    "ViT-B/32": ("vit_base_patch32_clip_224", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"),
-    "ViT-B/16": ("vit_base_patch16_clip_224", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt"),
-    "ViT-L/14": ("vit_large_patch14_clip_224", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt"),
-    "ViT-L/14@336px": ("vit_large_patch14_clip_336", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt"),
-}  # fmt: skip
-OFFICIAL_CLIPS = frozenset(address.split("/")[0] for _, address in PERCEPTORS.values())
 
 
 def check_names(model: str, clip: str | None) -> None:
@@ -93,33 +82,23 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
     BigsleepError
         If a file is missing, damaged or of another model.
     """
-    if model == "emoji":
-        weights, config_file = EMOJI / "generator.safetensors", EMOJI / "config.json"
-    elif model in GENERATORS:
-        weights, config_file = find_biggan(model, *biggan_addresses(model), quiet=quiet)
+    from bigsleep.models.checkpoint import read_config, read_state
+    from bigsleep.models.generator import Generator
+
+    if model in PUBLISHED:
+        weights, table = find(PUBLISHED[model], quiet), biggan_table(model)
     else:
-        weights, config_file = local_generator(Path(model))
-    try:
-        table = json.loads(config_file.read_text())
-        names, alpha, grounds = table.pop("class_names", None), table.pop("alpha", False), table.pop("grounds", [])
-        config = lean_import("pytorch_pretrained_biggan.config").BigGANConfig.from_dict(table)
-        config.layers = [tuple(layer) for layer in config.layers]
-        if not isinstance(alpha, bool) or not all(ground in range(config.num_classes) for ground in grounds):
-            raise ValueError("alpha is true or false, grounds are numbers of classes")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise BigsleepError(f"{config_file} is no BigGAN configuration ({first_line(error)}): get it again") from error
-    state = read_state(weights)
-    generator = Generator(config, state, truncation, alpha)
-    generator.grounds = grounds
+        weights, config_file = local_generator(EMOJI if model == "emoji" else Path(model))
+        table = read_config(config_file)
+    config = lean_import("pytorch_pretrained_biggan.config").BigGANConfig.from_dict(table)
+    state, names = read_state(weights), table.get("class_names")
+    generator = Generator(config, state, truncation, table.get("alpha", False))
+    generator.grounds = table.get("grounds", [])
     generator.names = (lambda: names) if names else imagenet_names if generator.num_classes == 1000 else None
     generator.class_features = state.get("class_features")
+    if generator.class_features is not None and generator.class_features.shape[:-1] != (generator.num_classes,):
+        raise BigsleepError(f"{weights} has other class features than {generator.num_classes}: get it again")
     return generator
-
-
-def biggan_addresses(model: str) -> tuple[str, str]:
-    """Where pytorch-pretrained-biggan says that the weights and the configuration of a model are."""
-    library = lean_import("pytorch_pretrained_biggan.model")
-    return library.PRETRAINED_MODEL_ARCHIVE_MAP[model], library.PRETRAINED_CONFIG_ARCHIVE_MAP[model]
 
 
 def local_generator(path: Path) -> tuple[Path, Path]:
@@ -144,11 +123,13 @@ def load_perceptor(clip: str, quiet: bool = False) -> Perceptor:
     BigsleepError
         If the file is damaged, no CLIP, or a program that is not OpenAI's.
     """
+    from bigsleep.models.checkpoint import read_state
+    from bigsleep.models.perceptor import Perceptor
+
     if clip == "emoji":
         path = EMOJI / "perceptor.safetensors"
     elif clip in PERCEPTORS:
-        repository, address = PERCEPTORS[clip]
-        path = find_clip(f"timm/{repository}.openai", f"{OPENAI}/{address}", quiet)
+        path = find(PERCEPTORS[clip], quiet)
     else:
         path = Path(clip)
         if path.is_dir():

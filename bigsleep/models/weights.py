@@ -1,35 +1,102 @@
-"""Weight files: find them in the caches, download them where they are not, check them, read them as plain data."""
+"""Weight files: where they lie, what has become of them since they came, and how they come where they are not."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
-import pickle
-import re
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import huggingface_hub
 import platformdirs
-import pooch
-import requests
-import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from filelock import FileLock, Timeout
 
 from bigsleep.errors import BigsleepError
-from bigsleep.models.lean import lean_import
+from bigsleep.models.fetch import FetchFailed, fetch, is_hex, sha256_of
 
-CONNECT = 3.0  # seconds to reach a server; a machine without a network shall learn it at once
-TIMEOUT = (CONNECT, 30.0)  # the latter between two pieces of an answer
+log = logging.getLogger("bigsleep")
 
 
 class WeightsMissing(BigsleepError):
     """Weights that are in no cache and could not be fetched."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to a file: a ``url``, or the ``hub``'s repository that has it; ``file`` is its name in our cache.
+
+    ``sha256`` is what it has, where that is public. ``etag_is_md5`` says that the server gives an MD5 as ETag.
+    """
+
+    file: str
+    url: str = ""
+    hub: str = ""
+    sha256: str = ""
+    etag_is_md5: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where it is asked for; ``HF_ENDPOINT`` has the say for the hub's."""
+        endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+        return self.url or f"{endpoint}/{self.hub}/resolve/main/{self.file}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that is fetched: one file, from the first of its sources that gives it.
+
+    Attributes
+    ----------
+    name, kind, licence
+        As the user sees them; the kind is ``"generator"`` or ``"CLIP"``.
+    size
+        About how many bytes it has.
+    check
+        Raises a :class:`BigsleepError` for a file that is another model's.
+    """
+
+    name: str
+    kind: str
+    licence: str
+    size: int
+    sources: tuple[Source, ...]
+    check: Callable[[Path], object] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / self.label
+
+    @property
+    def label(self) -> str:
+        """Its name as a folder's."""
+        return self.name.replace("/", "-")
+
+    @property
+    def files(self) -> dict[str, set[str]]:
+        """The names that its file may have, each with the SHA-256s it may have; one that is empty stands for any."""
+        return {
+            source.file: {other.sha256 for other in self.sources if other.file == source.file}
+            for source in self.sources
+        }
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file was when it was last hashed, and where it came from, if we fetched it."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    origin: str = ""
+
+    def describes(self, path: Path) -> bool:
+        """Whether ``path`` has not been touched since."""
+        stat = path.stat()
+        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns)
 
 
 def cache_folder() -> Path:
@@ -37,61 +104,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BIGSLEEP_CACHE") or platformdirs.user_cache_dir("bigsleep"))
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def offline() -> bool:
+    """Whether the network may not be used: ``BIGSLEEP_OFFLINE``, or ``HF_HUB_OFFLINE``, is 1."""
+    given = (os.environ.get(name, "") for name in ("BIGSLEEP_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.lower() in ("1", "true", "yes", "on") for value in given)
 
 
-def record_of(path: Path) -> Path:
-    """Where the SHA-256 that ``path`` had when it arrived is kept."""
-    return path.with_name(path.name + ".sha256")
-
-
-def check_record(path: Path) -> Path:
-    """``path``, if it is still what was downloaded; a :class:`BigsleepError` that says so if it is not."""
-    record = record_of(path)
-    if record.exists() and sha256_of(path) != record.read_text().strip():
-        raise BigsleepError(f"{path} has changed since it was downloaded: delete it, and it will be fetched again")
-    return path
-
-
-def download(url: str, target: Path, known_hash: str | None = None, quiet: bool = False) -> Path:
-    """Fetch ``url`` to ``target`` under a temporary name, verify it, rename it and note its SHA-256.
-
-    Two processes that want the same file fetch it once. ``known_hash`` is ``"sha256:..."`` or ``"md5:..."``; without
-    it an ETag that is an MD5 serves.
-
-    Raises
-    ------
-    WeightsMissing
-        If the server cannot be reached or what came is not what was promised.
-    """
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):
-            if target.exists():
-                return check_record(target)
-            fetch = pooch.HTTPDownloader(progressbar=not quiet, timeout=TIMEOUT)
-            fetched = target.with_name(target.name + ".part")
-            pooch.retrieve(url, known_hash or etag_md5(url), fetched.name, fetched.parent, downloader=fetch)
-            record_of(target).write_text(sha256_of(fetched))
-            os.replace(fetched, target)
-    except (requests.RequestException, OSError, ValueError) as error:
-        reason = "no answer" if isinstance(error, (requests.ConnectionError, requests.Timeout)) else first_line(error)
-        raise WeightsMissing(f"{url} could not be fetched ({reason})") from error
-    return target
-
-
-def etag_md5(url: str) -> str | None:
-    """``"md5:..."`` where the server's ETag for ``url`` is one, as S3's is for files put in one piece."""
-    answer = requests.head(url, timeout=TIMEOUT, allow_redirects=True)
-    answer.raise_for_status()
-    etag = answer.headers.get("ETag", "").strip('"')
-    return f"md5:{etag}" if re.fullmatch(r"[0-9a-f]{32}", etag) else None
+def mirror() -> str:
+    """``BIGSLEEP_MIRROR``: an address or a folder that has ``NAME/FILE`` of the models, and is tried first."""
+    return os.environ.get("BIGSLEEP_MIRROR", "").rstrip("/")
 
 
 def first_line(error: BaseException) -> str:
@@ -99,107 +120,196 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def older_biggan_files() -> Iterator[tuple[str, Path]]:
-    """``(url, path)`` of what pytorch-pretrained-biggan has left in its cache."""
-    folder = lean_import("pytorch_pretrained_biggan.file_utils").PYTORCH_PRETRAINED_BIGGAN_CACHE
-    for note in sorted(Path(folder).glob("*.json")):
-        try:
-            url = json.loads(note.read_text()).get("url")
-        except (ValueError, AttributeError, OSError):
-            continue
-        if url and note.with_suffix("").exists():
-            yield url, note.with_suffix("")
+def find(model: Published, quiet: bool = False) -> Path:
+    """The weight file of a published model: from our cache, the mirror's folder, other programs' caches, the net.
 
-
-def find_biggan(name: str, weights_url: str, config_url: str, quiet: bool = False) -> tuple[Path, Path]:
-    """``(weights, config)`` of a published BigGAN: our cache, the library's, the net."""
-    folder = cache_folder() / name
-    paths = []
-    for url, target in ((weights_url, folder / "pytorch_model.bin"), (config_url, folder / "config.json")):
-        if target.exists():
-            paths.append(check_record(target))
-        else:
-            paths.append(dict(older_biggan_files()).get(url) or download(url, target, quiet=quiet))
-    return paths[0], paths[1]
-
-
-HUB_FILE = "open_clip_model.safetensors"
-
-
-def find_clip(repository: str, url: str, quiet: bool = False) -> Path:
-    """A published CLIP: our cache, those of open_clip and CLIP, the Hugging Face hub, OpenAI's address."""
-    hub, file, known = cache_folder() / "hub", Path(url).name, f"sha256:{Path(url).parent.name}"
-    for folder in (hub, None):  # ours; the hub's own
-        found = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE, cache_dir=folder)
-        if isinstance(found, str):
-            return Path(found)
-    if (cache_folder() / file).exists():
-        return check_record(cache_folder() / file)
-    older = Path.home() / ".cache/clip" / file
-    if older.exists() and f"sha256:{sha256_of(older)}" == known:
-        return older
-    if quiet:
-        huggingface_hub.utils.disable_progress_bars()
-    try:
-        # The hub's client tries for half a minute and says so at every try; one knock at its door is enough.
-        requests.head(huggingface_hub.constants.ENDPOINT, timeout=TIMEOUT)
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=hub, etag_timeout=CONNECT))
-    except Exception as hub_error:  # the hub's errors share no base class but this
-        try:
-            return download(url, cache_folder() / file, known, quiet)
-        except WeightsMissing as error:
-            raise WeightsMissing(
-                f"{repository} could not be fetched from the Hugging Face hub, and {error}"
-            ) from hub_error
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether ``path`` is a TorchScript archive, that is, a program."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def read_state(path: Path, trusted: frozenset[str] = frozenset()) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU. Never runs what is in it.
-
-    safetensors and torch's zip of tensors are data. A TorchScript archive is opened only where its SHA-256 is one of
-    the ``trusted``.
+    A file of our cache that has changed since it came is set aside, and fetched again. Processes that want the same
+    model fetch it once.
 
     Raises
     ------
-    BigsleepError
-        If the file cannot be read, or is a program that is not trusted.
+    WeightsMissing
+        If it is nowhere and cannot be fetched; the message says from where, why not, and how to do without.
     """
+    found = look(model)
+    if found is not None:
+        return found
+    damaged = damaged_files(model)
+    if offline() and not damaged:
+        raise WeightsMissing(f"{model.name} is in no cache, and the network is not to be used: {by_hand(model)}")
     try:
-        if path.suffix == ".safetensors":
-            return unpacked(load_file(path))
-        if is_torchscript(path):
-            if sha256_of(path) not in trusted:
-                raise BigsleepError(
-                    f"{path} is a TorchScript program and none of the known ones: give a state dict instead"
-                )
-            return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile) as error:
-        raise BigsleepError(
-            f"{path} cannot be read as a checkpoint ({first_line(error)}): get the file again"
+        with locked(model, quiet):
+            found = look(model)  # another process may have fetched it meanwhile
+            if found is not None:
+                return found
+            for path in damaged_files(model):
+                log.warning("%s has changed since it came: it is now %s", path, set_aside(path).name)
+            if offline():
+                raise WeightsMissing(f"{damaged[0]} was damaged, and the network is not to be used: {by_hand(model)}")
+            return fetch_any(model, quiet)
+    except OSError as error:
+        reason = "no room on the disk: " if error.errno == errno.ENOSPC else ""
+        raise WeightsMissing(
+            f"{model.name} cannot be kept in {model.folder} ({reason}{error.strerror or error}): make room there, "
+            f"or name another folder in BIGSLEEP_CACHE"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BigsleepError(f"{path} is not a plain table of tensors: give a state dict")
-    return state
 
 
-def unpacked(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the built-in pair's packing: ``name:int8`` times ``name:scale``, then ``name:left @ name:right``."""
-    state = dict(state)
-    for key in [key for key in state if key.endswith(":int8")]:
-        name = key.removesuffix(":int8")
-        state[name] = state.pop(key).float() * state.pop(f"{name}:scale").float()
-    for key in [key for key in state if key.endswith(":left")]:
-        name = key.removesuffix(":left")
-        state[name] = state.pop(key).float() @ state.pop(f"{name}:right").float()
-    return state
+def look(model: Published) -> Path | None:
+    """The file of a model where it is whole, without the network; nothing is written but what its hash is."""
+    return next((path for path, known in places(model) if intact(path, known)), None)
+
+
+def damaged_files(model: Published) -> list[Path]:
+    """The files of our cache that are not what they were, or should be."""
+    paths = [(model.folder / file, known) for file, known in model.files.items()]
+    return [path for path, known in paths if path.exists() and not intact(path, known)]
+
+
+def places(model: Published) -> Iterator[tuple[Path, set[str]]]:
+    """Where a model's file lies on this machine, and the SHA-256s that it may have there."""
+    folders = [model.folder]
+    if mirror() and "://" not in mirror():
+        folders.append(Path(mirror()) / model.label)
+    for folder in folders:
+        for file, known in model.files.items():
+            if (folder / file).exists():
+                yield folder / file, known
+    for source in model.sources:
+        path = hub_file(source) if source.hub else openai_file(source) or huggingface_file(source)
+        if path is not None:
+            # The hub's cache names its files by their hashes.
+            name = path.resolve().name
+            yield path, {source.sha256} if source.sha256 or not is_hex(name, 64) else {name}
+
+
+def hub_file(source: Source) -> Path | None:
+    """What the Hugging Face hub's client has left in its cache."""
+    import huggingface_hub  # not before it is needed: the list of models shall be there at once
+
+    found = huggingface_hub.try_to_load_from_cache(source.hub, source.file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def openai_file(source: Source) -> Path | None:
+    """What OpenAI's package has left in its cache; only what has a hash is looked for, since the names are plain."""
+    path = Path.home() / ".cache/clip" / source.file
+    return path if source.sha256 and path.exists() else None
+
+
+def huggingface_file(source: Source) -> Path | None:
+    """What pytorch-pretrained-biggan has left in its cache, where a note beside each file has its address."""
+    given = os.environ.get("PYTORCH_PRETRAINED_BIGGAN_CACHE")
+    for note in sorted(Path(given or Path.home() / ".pytorch_pretrained_biggan").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if json.loads(note.read_text())["url"] == source.url and note.with_suffix("").exists():
+                return note.with_suffix("")
+    return None
+
+
+def record_file(path: Path) -> Path:
+    """Where the record of a file is kept: beside it in our cache, and in a folder of it for what lies elsewhere."""
+    if path.is_relative_to(cache_folder()):
+        return path.with_name(path.name + ".json")
+    return cache_folder() / "elsewhere" / (hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32] + ".json")
+
+
+def read_record(path: Path) -> Record | None:
+    try:
+        return Record(**json.loads(record_file(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_record(path: Path, sha256: str, origin: str, target: Path | None = None) -> None:
+    """Remember what ``path`` is, for when it lies at ``target``."""
+    stat, file = path.stat(), record_file(target or path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(Record(sha256, stat.st_size, stat.st_mtime_ns, origin))))
+    os.replace(temporary, file)
+
+
+def intact(path: Path, known: set[str], again: bool = False) -> bool:
+    """Whether a file is one of the ``known``, or, where any will do, what it was when it was first seen.
+
+    It is read only where its size or time is not as remembered, or ``again`` says so.
+    """
+    record = read_record(path)
+    remembered = record is not None and record.describes(path) and not again
+    sha256 = record.sha256 if record and remembered else sha256_of(path)
+    right = sha256 in known or ("" in known and (record is None or sha256 == record.sha256))
+    if right and not remembered:
+        with contextlib.suppress(OSError):  # a cache that cannot be written is as good, and read a second longer
+            write_record(path, sha256, record.origin if record else "")
+    return right
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is not to be used; its new name."""
+    number, aside = 1, path.with_name(path.name + ".damaged")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    os.replace(path, aside)
+    record_file(path).unlink(missing_ok=True)
+    return aside
+
+
+@contextlib.contextmanager
+def locked(model: Published, quiet: bool = False) -> Iterator[None]:
+    """Be the only process that changes a model's folder. The lock of a process that has died is free."""
+    model.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(model.folder / ".lock")
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        if not quiet:
+            log.warning("another process is fetching %s: waiting for it", model.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def sources(model: Published) -> Iterator[Source]:
+    """Where to ask for a model, in turn."""
+    if "://" in mirror():
+        for file, known in model.files.items():
+            yield Source(file, f"{mirror()}/{model.label}/{file}", sha256=next(iter(known)) if len(known) == 1 else "")
+    yield from model.sources
+
+
+def fetch_any(model: Published, quiet: bool) -> Path:
+    """Fetch a model's file from the first address that gives it."""
+    failures = []
+    for source in sources(model):
+        target = model.folder / source.file
+        part = target.with_name(target.name + ".part")
+        try:
+            sha256 = fetch(source.address, part, int(1.25 * model.size), source.sha256, source.etag_is_md5, quiet)
+            if model.check is not None:  # a mirror's file need not be the model that it is called
+                check_part(model, part)
+        except FetchFailed as error:
+            failures.append(f"{source.address} ({error})")
+            continue
+        write_record(part, sha256, source.address, target)
+        os.replace(part, target)
+        return target
+    raise WeightsMissing(f"{model.name} could not be fetched from {', nor from '.join(failures)}: {by_hand(model)}")
+
+
+def check_part(model: Published, part: Path) -> None:
+    """:class:`FetchFailed` if what came is another model's; then it is deleted."""
+    assert model.check is not None
+    try:
+        model.check(part)
+    except BigsleepError as error:
+        part.unlink()
+        raise FetchFailed(f"what came is another file: {error}") from error
+
+
+def by_hand(model: Published) -> str:
+    """How to do without the network."""
+    return f"put the file at {' or '.join(str(model.folder / file) for file in model.files)}"
