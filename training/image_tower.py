@@ -23,7 +23,7 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from bigsleep.models.catalogue import EMOJI, load_perceptor
-from bigsleep.models.weights import read_state
+from bigsleep.models.checkpoint import read_state
 from training.pictures import Pictures, compose, turn_colours, warp
 from training.rendering import Renderer, as_seen
 from training.run import Run
