@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from bigsleep.batch import Job, Outcome, read_jobs
+from bigsleep.batch import Job, Outcome
+from bigsleep.lists import read_jobs
 from bigsleep.manifest import Manifest
 from bigsleep.picture import Picture
 

@@ -1,4 +1,4 @@
-from bigsleep.cli import main
+from bigsleep.commands import main
 
 if __name__ == "__main__":
     main(prog_name="bigsleep")

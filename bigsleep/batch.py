@@ -1,10 +1,8 @@
-"""Many dreams: prompt lists read into jobs, and jobs run on this machine with each model loaded once."""
+"""Many dreams: jobs, what comes of them, and how they run on this machine with each model loaded once."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import time
 from collections import Counter
@@ -14,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bigsleep.errors import BigsleepError
-from bigsleep.settings import OPTIONS, Settings, typed
+from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Models, Progress, Snapshot
@@ -81,50 +79,6 @@ def record_of(recipe: dict[str, Any], path: str) -> dict[str, Any]:
     }
 
 
-def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int = 1) -> list[Job]:
-    """The jobs of a prompt list.
-
-    Parameters
-    ----------
-    data
-        UTF-8 text: a prompt a line (blank lines and ``#`` comments skipped), JSON Lines, or CSV with a header.
-    source
-        The list's name, for messages. ``.csv`` and ``.jsonl`` are taken at their word, others are looked at.
-    options
-        Settings for all prompts; those of a row go before them.
-    variations
-        Jobs for each prompt, which differ in their seed.
-
-    Raises
-    ------
-    BigsleepError
-        With the line's number, if the list cannot be read. A prompt that cannot be dreamt of is not looked for here.
-    """
-    text = decoded(data, source)
-    jobs: list[Job] = []
-    known: dict[str, Settings] = {}  # rows that ask for the same share their settings
-    seen: Counter[str] = Counter()
-    for index, (line, row) in enumerate(reader_of(text, source)(text, source), 1):
-        prompt, asked = row.pop("prompt"), repr(row)
-        if asked not in known:
-            try:
-                known[asked] = row_settings(options, row)
-            except BigsleepError as error:
-                raise BigsleepError(f"{source}, line {line}: {error}", usage=True) from None
-        settings = known[asked]
-        jobs += [job_of(index, variation, prompt, settings, seen) for variation in range(1, variations + 1)]
-    return jobs
-
-
-def decoded(data: bytes, source: str) -> str:
-    """A list's text; a :class:`BigsleepError` with the line that is not UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BigsleepError(f"{source}, line {line}: not UTF-8; save the list as UTF-8", usage=True) from None
-
-
 def jobs_of(prompts: Iterable[str], settings: Settings, variations: int = 1) -> list[Job]:
     """The jobs of some prompts that share their settings."""
     seen: Counter[str] = Counter()
@@ -151,82 +105,6 @@ def identity(settings: Settings) -> str:
         if item.name not in HOW and (value := getattr(settings, item.name)) != item.default
     }
     return json.dumps(asked)
-
-
-def row_settings(options: dict[str, Any], row: dict[str, Any]) -> Settings:
-    """Settings of all prompts with one row's own before them."""
-    own = {name: typed(name, value) for name, value in row.items()}
-    instead = {"steps": "time", "time": "steps"}
-    return Settings.of({name: value for name, value in options.items() if instead.get(name) not in own} | own)
-
-
-Rows = Iterator[tuple[int, dict[str, Any]]]
-
-
-def reader_of(text: str, source: str) -> Callable[[str, str], Rows]:
-    """How to read a list: by the ending of its name, or else by how its first line looks."""
-    lowered = source.lower()
-    first = next((line for _, line in content_lines(text)), "")
-    columns = {column_name(cell) for cell in first.split(",")}
-    if lowered.endswith(".csv") or ("prompt" in columns and columns <= {"prompt", *OPTIONS}):
-        return csv_rows
-    if lowered.endswith((".jsonl", ".ndjson")) or first.startswith("{"):
-        return json_rows
-    return text_rows
-
-
-def column_name(cell: str) -> str:
-    return cell.strip().strip('"').lower().replace("-", "_")
-
-
-def content_lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are neither blank nor comments, with their numbers."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if (stripped := line.strip()) and not stripped.startswith("#"):
-            yield number, stripped
-
-
-def text_rows(text: str, source: str) -> Rows:
-    for number, line in content_lines(text):
-        yield number, {"prompt": line}
-
-
-def json_rows(text: str, source: str) -> Rows:
-    for number, line in content_lines(text):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BigsleepError(f"{source}, line {number}: no JSON ({error})", usage=True) from None
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-            raise BigsleepError(f'{source}, line {number}: needs an object with a "prompt"', usage=True)
-        yield number, {column_name(name): value for name, value in row.items() if value is not None}
-
-
-def csv_rows(text: str, source: str) -> Rows:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    header: list[str] = []
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells) or cells[0].startswith("#"):
-                continue
-            if not header:
-                header = csv_header(cells, f"{source}, line {reader.line_num}")
-            elif len(cells) > len(header):
-                raise csv.Error(f"{len(cells)} cells for {len(header)} columns: put text with commas in quotes")
-            else:
-                row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-                yield reader.line_num, {"prompt": "", **{name: cell for name, cell in row.items() if cell}}
-    except csv.Error as error:
-        raise BigsleepError(f"{source}, line {reader.line_num}: {error}", usage=True) from None
-
-
-def csv_header(cells: list[str], where: str) -> list[str]:
-    header = [column_name(cell) for cell in cells]
-    unknown = [name for name in header if name != "prompt" and name not in OPTIONS]
-    if unknown or "prompt" not in header or len(set(header)) < len(header):
-        wrong = f"unknown column {unknown[0]!r}" if unknown else "the columns need one prompt, and each name once"
-        raise BigsleepError(f"{where}: {wrong}; known are prompt, {', '.join(sorted(OPTIONS))}", usage=True)
-    return header
 
 
 def models_key(settings: Settings) -> tuple[Any, ...]:
@@ -327,8 +205,3 @@ def shown(job: Job, dreaming: Dream, snapshot: Snapshot, seconds: float, last: b
 def drained(outcomes: list[Outcome]) -> Iterator[Outcome]:
     while outcomes:
         yield outcomes.pop(0)
-
-
-def shard_of(jobs: list[Job], number: int, count: int) -> list[Job]:
-    """Every ``count``-th prompt, beginning with the ``number``-th."""
-    return [job for job in jobs if (job.index - number) % count == 0]

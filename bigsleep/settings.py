@@ -1,6 +1,6 @@
 """Every option of a dream: its default, its range and its help. The command line, the API and the recipe read it here.
 
-Where a picture goes (folder, file name, overwriting) is no option of the dream; those live in ``cli``.
+Where a picture goes (folder, file name, overwriting) is no option of the dream; those live in ``commands.options``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigsleep import BigsleepError, Settings
-from bigsleep.batch import Local, jobs_of, read_jobs, shard_of
+from bigsleep.batch import Local, jobs_of
+from bigsleep.lists import read_jobs, shard_of
 
 QUICK = dict(model="emoji", steps=2, auditions=1, save_every=1)
 

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import pytest
 from PIL import Image
 
-from bigsleep.batch import read_jobs
+from bigsleep.lists import read_jobs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUICK = ("--model", "emoji", "--time", "0.1s", "--auditions", "1", "-q")

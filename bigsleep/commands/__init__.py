@@ -1,0 +1,65 @@
+"""The command: parse, call, print. torch is imported when a dream starts, not before."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+import click
+from click_default_group import DefaultGroup
+
+from bigsleep.commands.batch import batch_command
+from bigsleep.commands.dream import dream_command
+from bigsleep.errors import BigsleepError
+from bigsleep.terminal import leave
+
+
+class Group(DefaultGroup):
+    """A group whose ``--help`` also shows the options of the command that runs by default."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        dream_command = self.commands["dream"]
+        with click.Context(dream_command, info_name="dream", parent=ctx) as inner, formatter.section("Dreaming"):
+            formatter.write_dl([row for param in dream_command.params if (row := param.get_help_record(inner))])
+
+
+@click.group(cls=Group, default="dream", subcommand_metavar="PROMPT... [OPTIONS]")
+@click.version_option(version("bigsleep"), message="%(prog)s %(version)s")
+def cli() -> None:
+    """Words in, a picture out: search BigGAN's pictures for the one that CLIP finds closest to the PROMPT.
+
+    bigsleep "a beautiful house" prints the path of a PNG. "a|b" dreams of several phrases at once, "a:2" weighs one.
+    """
+
+
+cli.add_command(dream_command)
+cli.add_command(batch_command)
+
+
+def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:
+    """Run the command and exit: 0 done, 1 the run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
+    try:
+        code = cli.main(args=arguments, prog_name=prog_name, standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except BigsleepError as error:
+        fail(str(error), 2 if error.usage else 1, debug)
+    except click.exceptions.NoArgsIsHelpError:
+        fail('say what to dream of, as in bigsleep "a beautiful house"; bigsleep --help lists the options', 2, debug)
+    except click.ClickException as error:
+        fail(error.format_message(), error.exit_code, debug)
+    except (KeyboardInterrupt, click.Abort):
+        leave(128 + signal.SIGINT)
+
+
+def fail(message: str, code: int, debug: bool) -> NoReturn:
+    """Say in one line what is wrong, and exit; the exception in hand goes on where ``debug`` asks for it."""
+    if debug:
+        raise
+    click.echo(f"bigsleep: {' '.join(message.split())}", err=True)
+    sys.exit(code)

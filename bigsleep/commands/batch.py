@@ -1,0 +1,121 @@
+"""``bigsleep batch``: a prompt list, here or on Ray, that goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bigsleep.batch import Local, models_key
+from bigsleep.commands.options import given, list_options, settings_options
+from bigsleep.errors import BigsleepError
+from bigsleep.lists import read_jobs, read_list, shard_of
+from bigsleep.picture import check_target, name_of
+from bigsleep.settings import OPTIONS, Settings
+from bigsleep.terminal import Say, Show, Stop, run
+
+
+class Batch(click.Command):
+    """A command whose ``--help`` leaves the options of a dream to ``bigsleep --help``."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            row for param in self.get_params(ctx) if param.name not in OPTIONS and (row := param.get_help_record(ctx))
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write_text("All options of a dream are taken too: bigsleep --help lists them.")
+
+
+@click.command("batch", cls=Batch)
+@click.argument("file", metavar="FILE|-", required=False)
+@settings_options
+@list_options
+@click.option("--force", is_flag=True, help="Delete the list's pictures and records in the folder, and start over.")
+@click.option(
+    "--shard",
+    metavar="N/M",
+    callback=lambda _c, _p, text: parse_shard(text),
+    help="Only every M-th prompt, from the N-th on.",
+)
+@click.option("--ray", "address", is_flag=False, flag_value="", metavar="[ADDRESS]",
+              help="Dream on a Ray cluster; without an address, on all GPUs or CPUs of this machine.")  # fmt: skip
+@click.option(
+    "--cpus-per-worker",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="CPUs of a Ray worker without GPU.  [default: 1]",
+)
+def batch_command(
+    file: str | None,
+    output_dir: Path,
+    name: str,
+    variations: int,
+    parallel: int,
+    as_json: bool,
+    null: bool,
+    quiet: bool,
+    debug: bool,
+    force: bool,
+    shard: tuple[int, int] | None,
+    address: str | None,
+    cpus_per_worker: int,
+    **options: Any,
+) -> None:
+    """Dream of each prompt of a list, and go on where it stopped when told so again.
+
+    FILE has a prompt a line, or is CSV or JSON Lines with a "prompt" and any options, by name, for each row.
+    """
+    if file is None:
+        taken = f", before --ray, which took {address} for its address" if address else ""
+        raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin{taken}", usage=True)
+    settings = Settings.of(given(options))
+    name_of(name, 1, 1, "a house", 0, settings.model)
+    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)
+    if shard:
+        jobs = shard_of(jobs, *shard)
+    make_folder(output_dir)
+    stop, say = Stop(), Say(as_json, null)
+    from bigsleep.manifest import Manifest
+
+    with Manifest(output_dir, shard, name) as manifest:
+        if force:
+            manifest.forget(jobs)
+        for record in manifest.adopt(jobs):
+            say(record, output_dir / record["path"])
+        left = [job for job in jobs if job.key not in manifest.done]
+        show = Show(quiet, len(jobs), len(jobs) - len(left))
+        show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
+        common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
+        if not left:
+            return
+        if address is None:
+            local = Local(parallel, on_step=show.step, note=show.note, quiet=quiet)
+            if common:
+                local.models(common)
+            run(left, local, manifest, stop, show, say, debug)
+            return
+        from bigsleep.cluster import Cluster
+
+        with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
+            run(left, cluster, manifest, stop, show, say, debug)
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise click.BadParameter(f"{text!r}: write it like 3/8, the third of eight")
+    return int(number), int(count)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BigsleepError(f"the folder {folder} cannot be made: {error.strerror}", usage=True) from None
+    check_target(folder / "picture.png")

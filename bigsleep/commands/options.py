@@ -1,0 +1,69 @@
+"""Options that commands share: those of a dream, read off the ``Settings``, and those of where pictures go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bigsleep.settings import Settings, flag_of
+
+
+def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option to ``command`` for each of the ``Settings``. What is not given is not passed on."""
+    for item in reversed(fields(Settings)):
+        command = settings_option(item)(command)
+    return command
+
+
+def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    rules, flag = item.metadata, flag_of(item.name)
+    if rules["kind"] is bool:
+        return click.option(flag, is_flag=True, default=None, help=rules["help"])
+    parse = rules["parse"]
+    shown = rules["shown"] or (item.default if item.default not in (None, ()) else None)
+    choices = "|".join(map(str, rules["choices"])) if rules["choices"] else None
+    return click.option(
+        flag,
+        type=str if parse else rules["kind"],
+        callback=(lambda _c, _p, value: parsed(parse, value)) if parse else None,
+        multiple=rules["many"],
+        default=None,
+        metavar=choices or {int: "N", float: "X"}.get(rules["kind"], "TEXT") if not parse else "TIME",
+        help=rules["help"] + (f"  [default: {shown}]" if shown is not None else ""),
+    )
+
+
+def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
+    try:
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from None
+
+
+def list_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of where pictures go and what is said of them."""
+    options = [
+        click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
+        click.option("--name", default="{slug}", metavar="TEMPLATE",
+                     help="File names, of {index}, {variation}, {slug}, {seed} and {model}.  [default: {slug}]"),
+        click.option("--variations", type=click.IntRange(1, 1_000_000), default=1, metavar="K",
+                     help="Pictures of each prompt, each with a seed of its own."),
+        click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
+                     help="Dreams that share each step of the models; faster, and more memory."),
+        click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
+        click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
+        click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
+        click.option("--debug", is_flag=True, help="Show a traceback for errors."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings among ``options`` that the user gave."""
+    return {name: value for name, value in options.items() if value not in (None, ())}

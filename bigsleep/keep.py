@@ -1,0 +1,49 @@
+"""Where single pictures go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bigsleep.batch import Job, Outcome
+from bigsleep.picture import name_of, save, save_new
+
+
+class Files:
+    """The files of dreams that are shown as they go: each snapshot replaces the one before."""
+
+    def __init__(
+        self, output: Path | None, folder: Path, template: str, overwrite: bool, save_progress: bool, alone: bool
+    ) -> None:
+        self.output, self.folder, self.template = output, folder, template
+        self.put = put_over if overwrite else save_new
+        self.save_progress, self.alone = save_progress, alone
+        self.written: dict[str, tuple[Path, Path]] = {}  # by job: the name that was wanted and the one that was free
+
+    def target(self, job: Job, seed: int, model: str) -> Path:
+        return self.output or self.folder / name_of(self.template, job.index, job.variation, job.prompt, seed, model)
+
+    def keep(self, outcome: Outcome) -> Path:
+        """Write a snapshot to its job's file; where that is. A name with the seed changes with the best seed."""
+        settings = outcome.recipe["settings"]
+        wanted = self.target(outcome.job, settings["seed"], settings["model"])
+        before, path = self.written.get(outcome.job.key, (None, None))
+        if path is not None and before == wanted:
+            save(outcome.png, path)
+        else:
+            old, path = path, self.put(outcome.png, wanted)
+            if old is not None:
+                old.unlink(missing_ok=True)
+        self.written[outcome.job.key] = wanted, path
+        if self.save_progress and not outcome.last:
+            self.put(outcome.png, path.with_name(f"{path.stem}.{outcome.recipe['step']:04d}.png"))
+        return path
+
+    def add_failure(self, outcome: Outcome) -> None:
+        """There is no record to keep; a failure with no others to go on with is raised."""
+        if self.alone and outcome.error is not None:
+            raise outcome.error
+
+
+def put_over(png: bytes, path: Path) -> Path:
+    save(png, path)
+    return path

@@ -1,0 +1,214 @@
+"""What a person at a terminal sees and does: progress, results on stdout, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import click
+
+from bigsleep.batch import Job, Outcome, reason
+from bigsleep.errors import BigsleepError
+
+if TYPE_CHECKING:
+    from bigsleep.dreamer import Dream, Progress
+
+
+class Runner(Protocol):
+    """What turns jobs into outcomes, here or elsewhere."""
+
+    def outcomes(self, jobs: list[Job]) -> Iterator[Outcome]: ...
+
+    def stop(self) -> None: ...
+
+
+class Keeper(Protocol):
+    """What puts outcomes where they belong."""
+
+    def keep(self, outcome: Outcome) -> Path | None: ...
+
+    def add_failure(self, outcome: Outcome) -> None: ...
+
+
+def run(jobs: list[Job], runner: Runner, keeper: Keeper, stop: Stop, show: Show, say: Say, debug: bool) -> None:
+    """Run ``jobs``, keep what comes and print where it is; a :class:`BigsleepError` at the end if some have failed."""
+    with stop.ends(runner.stop), show:
+        for outcome in runner.outcomes(jobs):
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
+                path = keeper.keep(outcome)
+            except Exception as error:
+                keeper.add_failure(replace(outcome, error=error))
+                if outcome.last:
+                    show.failed(outcome.job, error, debug)
+                continue
+            if path is not None:
+                show.saved(outcome, path)
+                if outcome.last:
+                    with show.paused():
+                        say(outcome.record(str(path)), path)
+    stop.leave_if_asked()
+    if show.lost:
+        raise BigsleepError(f"{show.lost} of {show.total} pictures could not be made")
+
+
+class Say:
+    """Results on stdout: a path or a record for each picture, out at once."""
+
+    def __init__(self, as_json: bool, null: bool) -> None:
+        self.as_json, self.end = as_json, "\0" if null else "\n"
+        self.stream = sys.stdout
+
+    def __call__(self, record: dict[str, Any], path: Path) -> None:
+        text = json.dumps(record | {"path": str(path)}, ensure_ascii=False) if self.as_json else str(path)
+        try:
+            self.stream.write(text + self.end)
+            self.stream.flush()
+        except BrokenPipeError:
+            # The reader has gone: the work is saved, there is nobody to tell, and nothing to flush at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            raise SystemExit(0) from None
+
+
+class Stop:
+    """Ctrl-C and SIGTERM: end the dreams in progress after their step; a second one, or one with none, ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.halt: Callable[[], None] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle)
+
+    def ends(self, halt: Callable[[], None]) -> Stop:
+        self.halt = halt
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self.halt = None
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            leave(128 + number)
+        self.signal = number
+        if self.halt is None:
+            raise SystemExit(128 + number)  # unwinds, so that a download in progress takes its temporary file along
+        self.halt()
+
+    def leave_if_asked(self) -> None:
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit without waiting for what torch may be doing in other threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+class Show:
+    """Progress on stderr: a bar where it is a terminal, a line per snapshot or picture where not, nothing when quiet."""
+
+    def __init__(self, quiet: bool, total: int, before: int = 0) -> None:
+        self.quiet, self.total, self.before = quiet, total, before
+        self.terminal = sys.stderr.isatty()
+        self.bar: Any = None
+        self.ended = 0  # in this run
+        self.lost = 0
+        self.running: dict[str, Progress] = {}
+        self.began = time.monotonic()
+
+    def note(self, line: str) -> None:
+        if not self.quiet:
+            with self.paused():
+                click.echo(f"bigsleep: {line}", err=True)
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+        if self.terminal and not self.quiet and self.total > self.before:
+            from tqdm import tqdm
+
+            shape = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}{postfix}]"
+            self.bar = tqdm(
+                total=self.total, initial=self.before, bar_format=shape, file=sys.stderr, miniters=0, mininterval=0
+            )
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """The bar out of the way of what is printed meanwhile."""
+        return contextlib.nullcontext() if self.bar is None else self.bar.external_write_mode()
+
+    def start(self, job: Job, dreaming: Dream) -> None:
+        if self.total == 1:
+            settings = dreaming.settings
+            self.of = "" if settings.steps is None else f"/{settings.steps}"
+            self.note(f"{dreaming.prompt.text!r} with {settings.model}, {settings.clip}, seed {settings.seed}")
+
+    def step(self, job: Job, progress: Progress) -> None:
+        self.running[job.key] = progress
+        if self.bar is None:
+            return
+        if self.total == 1:
+            score = "" if progress.score is None else f" score {progress.score:.3f}"
+            self.bar.set_description_str(f"step {progress.step}{self.of}{score}", refresh=False)
+            self.bar.set_postfix_str(f"{progress.step / progress.seconds:.2f} steps/s", refresh=False)
+        self.draw()
+
+    def draw(self) -> None:
+        if self.bar is None:
+            return
+        if self.total > 1:
+            failed = f", {self.lost} failed" if self.lost else ""
+            self.bar.set_description_str(f"{self.before + self.ended}/{self.total}{failed}", refresh=False)
+        self.bar.update(self.before + self.made() - self.bar.n)
+
+    def made(self) -> float:
+        """Pictures of this run, those under way by their share."""
+        return self.ended + sum(progress.share for progress in self.running.values())
+
+    def end(self, job: Job) -> None:
+        self.running.pop(job.key, None)
+        self.ended += 1
+        self.draw()
+
+    def saved(self, outcome: Outcome, path: Path) -> None:
+        progress = self.running.get(outcome.job.key)
+        if outcome.last and self.total > 1:
+            self.end(outcome.job)
+        if self.quiet or self.terminal or outcome.last != (self.total > 1):
+            return
+        score = f"score {outcome.recipe['score']:.3f}"
+        if self.total == 1:
+            left = f", {progress.seconds_left:.0f} s left" if progress and outcome.share < 1 else ""
+            click.echo(f"step {outcome.recipe['step']}{self.of} {score}{left} {path}", err=True)
+        else:
+            seconds = (time.monotonic() - self.began) * (self.total - self.before - self.ended) / self.made()
+            left = f", {timedelta(seconds=round(seconds))} left" if seconds else ""
+            click.echo(f"{self.before + self.ended}/{self.total} {score}{left} {path}", err=True)
+
+    def failed(self, job: Job, error: Exception, debug: bool) -> None:
+        self.lost += 1
+        self.end(job)
+        with self.paused():
+            if debug:
+                traceback.print_exception(error)
+            click.echo(f"bigsleep: {job.prompt[:60]!r}: {' '.join(reason(error).split())}", err=True)
