@@ -1,18 +1,29 @@
 """Checkpoints and configurations are data: what strangers may have put into them is refused, not run."""
 
+import io
 import json
 import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from clip.model import CLIP
+from hypothesis import given, settings
+from hypothesis.strategies import data, integers, sampled_from
+from safetensors.torch import save, save_file
 
 from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
 from bigsleep.models import catalogue
 from bigsleep.models.catalogue import load_generator, load_perceptor
-from bigsleep.models.checkpoint import read_state, unpacked
+from bigsleep.models.checkpoint import read_config, read_state, unpacked
 from bigsleep.models.fetch import sha256_of
+from bigsleep.models.published import OFFICIAL_CLIPS
 
 CONFIG = biggan_config(128, channel_width=8, num_classes=10)
 
@@ -29,20 +40,188 @@ class Bomb:
         return os.system, ("touch exploded",)
 
 
-def test_a_checkpoint_is_data_and_never_run(tmp_path, monkeypatch):
+def zipped(value) -> bytes:
+    """As torch saves today."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def legacy(value) -> bytes:
+    """As torch saved when BigGAN was published."""
+    file = io.BytesIO()
+    torch.save(value, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.bin", "model.safetensors"])
+@pytest.mark.parametrize("form", [zipped, legacy, pickle.dumps])
+@pytest.mark.parametrize(
+    "wrap", [lambda bomb: bomb, lambda bomb: {"x": bomb}, lambda bomb: {"state_dict": {"x": bomb}}]
+)
+def test_a_checkpoint_is_data_and_never_run(tmp_path, monkeypatch, form, wrap, name):
     monkeypatch.chdir(tmp_path)
-    torch.save({"x": Bomb()}, "bomb.pt")
+    data = form(wrap(Bomb()))
+    if form is pickle.dumps:
+        pickle.loads(data)
+        assert Path("exploded").exists(), "this one would go off"
+        Path("exploded").unlink()
+    Path(name).write_bytes(data)
     with pytest.raises(BigsleepError, match="cannot be read"):
-        read_state(Path("bomb.pt"))
+        read_state(Path(name))
     assert not Path("exploded").exists()
 
 
-def test_a_torchscript_program_is_opened_only_when_it_is_a_known_one(tmp_path):
+def test_the_command_runs_nothing_of_a_strangers_model_and_says_so_in_one_line(bigsleep):
+    folder = bigsleep.keywords["cwd"]
+    (folder / "model").mkdir()
+    (folder / "model/config.json").write_text(CONFIG.to_json_string())
+    (folder / "model/pytorch_model.bin").write_bytes(zipped({"x": Bomb()}))
+    for args in (("--model", "model", "--clip", "emoji"), ("--model", "emoji", "--clip", "model/pytorch_model.bin")):
+        done = bigsleep("a house", *args)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "pytorch_model.bin" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["model"]
+
+
+def test_a_torchscript_program_is_opened_only_when_it_is_a_known_one(tmp_path, monkeypatch):
     path = tmp_path / "model.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    assert set(read_state(path, trusted=frozenset([sha256_of(path)]))) == {"weight", "bias"}
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(BigsleepError, match="TorchScript"):
         read_state(path)
-    assert set(read_state(path, trusted=frozenset([sha256_of(path)]))) == {"weight", "bias"}
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(BigsleepError):
+        read_state(path, trusted=OFFICIAL_CLIPS)
+
+
+def deflated(data: bytes) -> bytes:
+    """A zip with its records compressed, as torch never does and yet reads."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as before,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as after,
+    ):
+        for entry in before.infolist():
+            after.writestr(entry.filename, before.read(entry))
+    return file.getvalue()
+
+
+def overlapping(data: bytes, times: int) -> bytes:
+    """A zip whose directory names the same record many times."""
+    begin, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        count = len(archive.infolist())
+    directory = data[begin:end] * times
+    return (
+        data[:begin]
+        + directory
+        + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, times * count, times * count, len(directory), begin, 0)
+    )
+
+
+def plain_zip(size: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(size))
+    return file.getvalue()
+
+
+def safe(header: dict, data: bytes = b"", length: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def clip_of(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A small CLIP in OpenAI's layout, with other shapes for some of its tensors."""
+    state = CLIP(64, 32, 1, 64, 8, 77, 49408, 64, 1, 1).state_dict()
+    return state | {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def claiming_a_terabyte() -> bytes:
+    """A legacy checkpoint whose storage says, in both places that do, that it is a terabyte."""
+    small, large = legacy({"x": torch.zeros(3)}), 1 << 38
+    assert small.count(b"K\x03") >= 2 and small.count(struct.pack("<q", 3)) == 1
+    large_in_a_pickle = b"\x8a\x06" + large.to_bytes(6, "little")
+    return small.replace(b"K\x03", large_in_a_pickle).replace(struct.pack("<q", 3), struct.pack("<q", large))
+
+
+HUGE = {
+    "zip.pt": lambda: deflated(zipped({"x": torch.zeros(1 << 27)})),  # half a gigabyte in two megabytes
+    "overlap.pt": lambda: overlapping(plain_zip(1 << 20), 1000),
+    "legacy.pt": claiming_a_terabyte,
+    "expanded.pt": lambda: zipped({"x": torch.zeros(1).expand(1 << 14, 1 << 14)}),
+    "repeated.pt": lambda: zipped({str(number): torch.zeros(1000)[:] for number in range(3)} | dict.fromkeys("abcdefghijklm", torch.zeros(100_000))),
+    "many.pt": lambda: zipped({str(number): torch.zeros(0) for number in range(6000)}),
+    "sparse.pt": lambda: zipped({"x": torch.sparse_coo_tensor(size=(1 << 30, 1 << 30))}),
+    "meta.pt": lambda: zipped({"x": torch.empty(1 << 40, device="meta")}),
+    "header.safetensors": lambda: safe({}, length=1 << 42),
+    "offsets.safetensors": lambda: safe({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
+    "shape.safetensors": lambda: safe({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}}, bytes(4)),
+    "packed.safetensors": lambda: save({"x:left": torch.ones(1 << 16, 1), "x:right": torch.ones(1, 1 << 16)}),
+    "scaled.safetensors": lambda: save({"x:int8": torch.ones(1 << 16, 1, dtype=torch.int8), "x:scale": torch.ones(1, 1 << 16)}),
+    "half.safetensors": lambda: save({"x:int8": torch.ones(3, dtype=torch.int8)}),
+}  # fmt: skip
+
+CLIPS = {
+    "wide text": lambda: clip_of(ln_final__weight=(1 << 20,)),
+    "many blocks": lambda: clip_of(ln_final__weight=(1 << 13,), **{f"transformer__resblocks__{n}__x": (0,) for n in range(500)}),
+    "long context": lambda: clip_of(positional_embedding=(1 << 20, 1)),
+    "wide pictures": lambda: clip_of(visual__conv1__weight=(1 << 16, 3, 1, 1)),
+    "many words": lambda: clip_of(token_embedding__weight=(50_000, 64)),
+    "fine patches": lambda: clip_of(visual__positional_embedding=(1 << 18, 1)),
+    "no width": lambda: clip_of(ln_final__weight=(0,)),
+    "no such layers": lambda: {"visual.layer1.0.conv1.weight": torch.zeros(4)},
+    "scalar": lambda: clip_of(text_projection=()),
+}  # fmt: skip
+
+# Reads each file in a process of its own, whose memory is measured from when all is imported.
+READER = """
+import resource, sys
+from pathlib import Path
+from bigsleep.errors import BigsleepError
+from bigsleep.models.checkpoint import read_state
+from bigsleep.models.perceptor import Perceptor
+for name in sys.argv[1:]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        state = read_state(Path(name))
+        Perceptor(state, name)
+        print("read", name)
+    except BigsleepError as error:
+        lines = len(str(error).splitlines())
+        print("refused", lines, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, name)
+"""
+
+
+def test_a_file_that_unpacks_to_much_more_than_it_is_is_refused_before_it_takes_the_memory(tmp_path):
+    for name, make in HUGE.items():
+        (tmp_path / name).write_bytes(make())
+    for name, make in CLIPS.items():
+        save_file(make(), tmp_path / f"clip, {name}.safetensors")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    done = subprocess.run([sys.executable, "-c", READER, *names], cwd=tmp_path, capture_output=True, text=True)
+    found = [line.split(" ", 3) for line in done.stdout.splitlines()]
+    assert [line[-1] for line in found] == names, done.stderr
+    assert all(line[:2] == ["refused", "1"] for line in found), found
+    # In MB; the largest file that is refused after it was read has 13.
+    assert all(int(line[2]) < 150 for line in found), found
+
+
+@settings(max_examples=100, deadline=None)
+@given(data())
+def test_a_checkpoint_with_any_bytes_changed_is_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("changed") / data.draw(sampled_from(["x.pt", "x.bin", "x.safetensors"]))
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4).half()}
+    form = save if path.suffix == ".safetensors" else data.draw(sampled_from([zipped, legacy]))
+    content = bytearray(form(tensors))
+    for _ in range(data.draw(integers(1, 4))):
+        content[data.draw(integers(0, len(content) - 1))] = data.draw(integers(0, 255))
+    path.write_bytes(content[: data.draw(sampled_from([None, data.draw(integers(0, len(content)))]))])
+    try:
+        assert all(isinstance(tensor, torch.Tensor) for tensor in read_state(path).values())
+    except BigsleepError as error:
+        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
@@ -70,6 +249,46 @@ def test_a_local_folder_without_a_model_or_a_config_is_refused(tmp_path):
     (tmp_path / "mine/config.json").write_text("[1]")
     with pytest.raises(BigsleepError, match="configuration"):
         load_generator(str(tmp_path / "mine"))
+
+
+ABSURD = [
+    {"channel_width": 10**9}, {"channel_width": 0}, {"channel_width": "128"}, {"channel_width": True}, {"z_dim": -1},
+    {"num_classes": 10**12}, {"num_classes": 1.5}, {"num_classes": None}, {"n_stats": 1}, {"n_stats": 10**15},
+    {"eps": 0}, {"eps": float("nan")}, {"eps": 10**400}, {"attention_layer_position": "8"}, {"output_dim": 1 << 40},
+    {"layers": []}, {"layers": [[True, 16, 16]] * 65}, {"layers": [[True, 16, 16]] * 10**4}, {"layers": "deep"},
+    {"layers": [[1, 16, 16]]}, {"layers": [[True, 16]]}, {"layers": [[True, 16, 10**9]]}, {"layers": {"0": 1}},
+    {"layers": [[True, 16, 16]] * 40, "output_dim": 4 << 40}, {"class_names": ["x"]}, {"class_names": [1] * 10},
+    {"class_names": "0123456789"}, {"alpha": 1}, {"grounds": [True]}, {"grounds": [-1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ABSURD, ids=lambda wrong: str(wrong)[:40])
+def test_a_config_of_absurd_sizes_is_refused(tmp_path, wrong):
+    file = tmp_path / "config.json"
+    file.write_text(CONFIG.to_json_string())
+    assert read_config(file)["channel_width"] == 8
+    file.write_text(json.dumps(CONFIG.to_dict() | wrong))
+    with pytest.raises(BigsleepError, match=r"config\.json is no BigGAN configuration") as caught:
+        read_config(file)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"z_dim":' + b"9" * 5000 + b"}", b" " * (17 << 20)]
+)
+def test_a_config_that_is_none_is_refused(tmp_path, text):
+    file = tmp_path / "config.json"
+    file.write_bytes(text)
+    with pytest.raises(BigsleepError, match="no BigGAN configuration"):
+        read_config(file)
+
+
+def test_class_features_of_other_classes_are_refused(tmp_path):
+    put_biggan(tmp_path)
+    state = torch.load(tmp_path / "pytorch_model.bin") | {"class_features": torch.zeros(9, 4)}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(BigsleepError, match="class features"):
+        load_generator(str(tmp_path))
 
 
 def test_a_config_may_say_that_there_is_alpha_and_which_classes_are_grounds(tmp_path):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -80,16 +78,13 @@ def is_block(layer: object) -> bool:
     )  # fmt: skip
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether ``path`` is a TorchScript archive, that is, a program."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+MOST_TENSORS = 5000  # in a checkpoint; the largest CLIP has a third of them
+MOST_TIMES = 4  # that the tensors of a checkpoint may be as large as its file
+MOST_UNPACKED = 32  # that what is unpacked may be as large as the file; the built-in pair's is 5 times
 
 
 def read_state(path: Path, trusted: frozenset[str] = frozenset()) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU. Never runs what is in it.
+    """The tensors of a checkpoint, on the CPU. Never runs what is in it, nor takes much more memory than it is long.
 
     safetensors and torch's zip of tensors are data. A TorchScript archive is opened only where its SHA-256 is one of
     the ``trusted``.
@@ -100,33 +95,71 @@ def read_state(path: Path, trusted: frozenset[str] = frozenset()) -> dict[str, T
         If the file cannot be read, or is a program that is not trusted.
     """
     try:
+        length = path.stat().st_size
         if path.suffix == ".safetensors":
-            return unpacked(load_file(path))
-        if is_torchscript(path):
-            if sha256_of(path) not in trusted:
-                raise BigsleepError(
-                    f"{path} is a TorchScript program and none of the known ones: give a state dict instead"
-                )
-            return torch.jit.load(path, map_location="cpu").state_dict()
+            packed = load_file(path)
+            check_state(packed, length)
+            return unpacked(packed, MOST_UNPACKED * length)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+            if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+                return read_program(path, trusted)
+            if sum(entry.file_size for entry in entries) > MOST_TIMES * length:
+                raise ValueError("it unpacks to many times its length")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile) as error:
+        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+            state = state["state_dict"]
+        check_state(state, length)
+        return state
+    except BigsleepError:
+        raise
+    except Exception as error:  # what a stranger's file makes a reader raise is not to be foreseen
         raise BigsleepError(
             f"{path} cannot be read as a checkpoint ({first_line(error)}): get the file again"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BigsleepError(f"{path} is not a plain table of tensors: give a state dict")
-    return state
 
 
-def unpacked(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the built-in pair's packing: ``name:int8`` times ``name:scale``, then ``name:left @ name:right``."""
+def read_program(path: Path, trusted: frozenset[str]) -> dict[str, Tensor]:
+    """The tensors of a TorchScript archive that is one of the ``trusted``."""
+    if sha256_of(path) not in trusted:
+        raise BigsleepError(f"{path} is a TorchScript program and none of the known ones: give a state dict instead")
+    return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def check_state(state: object, length: int) -> None:
+    """Raise ``ValueError`` for what is no table of plain tensors, or claims to be larger than a file of that length."""
+    if not isinstance(state, dict) or len(state) > MOST_TENSORS:
+        raise ValueError("it is not a plain table of tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError("it is not a plain table of tensors")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise ValueError(f"{name[:100]} is no plain tensor")
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > MOST_TIMES * length:
+        raise ValueError("its tensors claim to be many times its length")
+
+
+def unpacked(state: dict[str, Tensor], most: float = float("inf")) -> dict[str, Tensor]:
+    """Undo the built-in pair's packing: ``name:int8`` times ``name:scale``, then ``name:left @ name:right``.
+
+    Raises
+    ------
+    ValueError
+        If that would take more than ``most`` bytes.
+    """
     state = dict(state)
     for key in [key for key in state if key.endswith(":int8")]:
         name = key.removesuffix(":int8")
-        state[name] = state.pop(key).float() * state.pop(f"{name}:scale").float()
+        whole, scale = state.pop(key), state.pop(f"{name}:scale")
+        if torch.broadcast_shapes(whole.shape, scale.shape) != whole.shape:
+            raise ValueError(f"{name}'s scale does not fit it")
+        state[name] = whole.float() * scale.float()
     for key in [key for key in state if key.endswith(":left")]:
         name = key.removesuffix(":left")
-        state[name] = state.pop(key).float() @ state.pop(f"{name}:right").float()
+        left, right = state.pop(key), state.pop(f"{name}:right")
+        most -= 4 * left.shape[0] * right.shape[1]
+        if most < 0:
+            raise ValueError("it unpacks to many times its length")
+        state[name] = left.float() @ right.float()
     return state

@@ -6,6 +6,7 @@ Built from any state dict in OpenAI's layout by ``clip.model.build_model``; the 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,27 @@ class ResNet(nn.Module):
         return self.visual(x.contiguous(memory_format=torch.channels_last))
 
 
+def built(state: Mapping[str, Tensor]) -> clip_model.CLIP:
+    """OpenAI's model with copies of the tensors of ``state``.
+
+    It is built of shapes alone at first, which takes no memory however large a stranger's file says that it is, nor the
+    second that random weights take. Raises what torch does where the tensors do not fit.
+    """
+    table = dict(state)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
+        model = clip_model.build_model(table)
+    if (model.context_length, model.vocab_size) != (CONTEXT, END + 1):
+        raise ValueError(f"it reads {model.context_length} tokens of {model.vocab_size}")
+    # The library rounds most weights to fp16, as which they were published; with the rest they make fp32 again.
+    kinds = {name: each.dtype for name, each in model.state_dict().items()}
+    table = {name: each.to(kinds[name], copy=True) for name, each in table.items()}
+    model.load_state_dict(table, assign=True)
+    for block in model.transformer.resblocks:
+        block.attn_mask = model.build_attention_mask()
+    return model.float()
+
+
 class Perceptor(nn.Module):
     """CLIP, frozen.
 
@@ -166,9 +188,9 @@ class Perceptor(nn.Module):
         super().__init__()
         self.name = name
         try:
-            model = clip_model.build_model({key: value for key, value in state.items()}).float()
-        except (KeyError, RuntimeError, AssertionError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+            model = built(state)
+        except (LookupError, RuntimeError, AssertionError, ArithmeticError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:150]
             raise BigsleepError(f"{name} holds no CLIP in OpenAI's layout ({reason}): get the file again") from error
         visual = model.visual
         fast = VisionTransformer if isinstance(visual, clip_model.VisionTransformer) else ResNet
