@@ -16,6 +16,7 @@ from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Models, Progress, Snapshot
+    from bigsleep.origin import Origin
 
 HOW = ("device", "precision", "threads", "compile")  # how a picture is computed, not what it is of
 MODEL = ("model", "clip", "image_size", "truncation", *HOW)  # what loading models depends on
@@ -25,7 +26,8 @@ MODEL = ("model", "clip", "image_size", "truncation", *HOW)  # what loading mode
 class Job:
     """A picture to make: the ``index``-th prompt of a list, counted from 1, in its ``variation``, from 1 as well.
 
-    ``key`` tells it from all other jobs of its list and is the same whenever the list is read.
+    ``key`` tells it from all other jobs of its list and is the same whenever the list is read. ``origin`` is what its
+    dream begins with, where not with words alone.
     """
 
     index: int
@@ -33,6 +35,7 @@ class Job:
     prompt: str
     settings: Settings
     key: str
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,8 @@ class Local:
                 return
             try:
                 told = partial(self.on_step, job)
-                dreaming = Dream(job.prompt, job.settings, models=self.models(job.settings), on_step=told)
+                models = self.models(job.settings)
+                dreaming = Dream(job.prompt, job.settings, models=models, on_step=told, origin=job.origin)
             except BigsleepError as error:
                 refused.append(Outcome(job, error=error))
                 continue
@@ -198,7 +202,7 @@ class Local:
 
 def shown(job: Job, dreaming: Dream, snapshot: Snapshot, seconds: float, last: bool) -> Outcome:
     picture = dreaming.picture(snapshot)
-    recipe = picture.recipe | {"job": job.key}
+    recipe = picture.recipe | {"job": job.origin.job if job.origin and job.origin.job else job.key}
     return Outcome(job, replace(picture, recipe=recipe).png(), recipe, seconds, snapshot.share, last)
 
 

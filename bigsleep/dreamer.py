@@ -7,15 +7,16 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from bigsleep.errors import BigsleepError
@@ -25,9 +26,12 @@ from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor, tokens_of
 from bigsleep.models.weights import WeightsMissing
 from bigsleep.optimizer import Optimizer, Search
+from bigsleep.origin import Going, Mark, Origin, start_with
 from bigsleep.picture import Picture
-from bigsleep.prompt import Prompt
+from bigsleep.prompt import Phrase, Prompt, parse_phrase
+from bigsleep.recipe import FORMAT, circumstances
 from bigsleep.settings import SIZES, Settings
+from bigsleep.state import encode, fitted, named
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -50,7 +54,8 @@ class Progress:
 class Snapshot:
     """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed.
 
-    ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time.
+    ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
+    are what the picture was made of, by name (``layer0.noise``, …).
     """
 
     image: Tensor
@@ -59,6 +64,7 @@ class Snapshot:
     seed: int
     share: float
     last: bool
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,11 @@ class Models:
     def optimizer(self) -> Optimizer:
         """The loop over these models, with their copies in the steps' precision."""
         return Optimizer(self.generator, self.perceptor, DTYPES[self.precision], self.compile)
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Checksums that tell these weights from others under the same names."""
+        return {"generator": checksum(self.generator.embeddings), "perceptor": checksum(self.perceptor.visual)}
 
     @classmethod
     def load(cls, settings: Settings, note: Callable[[str], None] = lambda _: None, quiet: bool = False) -> Models:
@@ -120,11 +131,40 @@ def load_pair(model: str, settings: Settings, quiet: bool) -> tuple[Generator, P
     return load_generator(model, settings.truncation, quiet), perceptor, clip
 
 
+def checksum(weights: Tensor | torch.nn.Module) -> str:
+    """Eight letters that tell weights from others, by a sample of them."""
+    tensor = weights if isinstance(weights, Tensor) else next(weights.parameters())
+    return f"{zlib.crc32(tensor.detach().flatten()[:65536].float().cpu().numpy().tobytes()):08x}"
+
+
 def read_prompt(text: str, settings: Settings) -> Prompt:
     """The prompt that ``text`` and ``settings.avoid`` make; a :class:`BigsleepError` if it has no words or too many."""
     prompt = Prompt.parse(text, settings.avoid)
     tokens_of([phrase.text for phrase in prompt.phrases])
     return prompt
+
+
+def image_phrases(image_prompts: Iterable[str]) -> list[Phrase]:
+    """Files and weights of image prompts, ``FILE`` or ``FILE:WEIGHT``."""
+    return [parse_phrase(text, text) for text in image_prompts]
+
+
+@torch.no_grad()
+def image_features(path: str, perceptor: Perceptor) -> Tensor:
+    """CLIP's features ``[D]`` of the image in a file, rounded to fp16, as pictures keep them."""
+    image = ImageOps.fit(Picture.open(path).image, (perceptor.size, perceptor.size))
+    pixels = pixels_of(image).to(next(perceptor.visual.parameters()).device)
+    return perceptor.encode_images(pixels[None])[0].half().float().cpu()
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """An RGB image as ``[3, H, W]`` in 0..1."""
+    return (
+        torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        .view(image.height, image.width, 3)
+        .permute(2, 0, 1)
+        / 255
+    )
 
 
 def find_device(name: str) -> torch.device:
@@ -194,6 +234,10 @@ class Dream:
         Called with a :class:`Progress` after every step.
     note
         Called with each line a user should see.
+    start
+        A picture to begin with, or the path of one: as the option ``start``.
+    origin
+        What to begin with otherwise: a dream to go on with, or to see again (see :mod:`bigsleep.origin`).
 
     Raises
     ------
@@ -217,12 +261,27 @@ class Dream:
         models: Models | None = None,
         on_step: Callable[[Progress], None] | None = None,
         note: Callable[[str], None] = lambda _: None,
+        start: Picture | str | Path | None = None,
+        origin: Origin | None = None,
         **options: Any,
     ) -> None:
         asked = Settings.of({**(asdict(settings) if settings else {}), **options})
         self.prompt = read_prompt(prompt, asked)
+        start = start or asked.start
+        name = "the picture" if isinstance(start, Picture) else str(start)
+        if origin is None and start is not None:
+            start = start if isinstance(start, Picture) else Picture.open(start)
         self.models = models or Models.load(asked, note)
-        self.settings = complete_settings(asked, self.models)
+        if origin is None and isinstance(start, Picture):
+            origin = start_with(start, name, self.models.weights, note)
+        self.origin = origin or Origin()
+        self.origin.check(self.models.weights)
+        # Latents mean what they did only under the classes that they were dreamt with.
+        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models)
+        self.images = self.origin.images or tuple(
+            image_features(phrase.text, self.models.perceptor) for phrase in image_phrases(asked.image_prompt)
+        )
+        self.broken_off: Going | None = None  # what to go on from, as of the last snapshot
         self.on_step = on_step
         self.best: Snapshot | None = None
         self.stopped = threading.Event()
@@ -244,20 +303,43 @@ class Dream:
     def goal(self) -> Goal:
         """What CLIP makes of the prompt."""
         phrases = self.prompt.phrases
-        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases]).to(self.models.device)
-        return Goal(features, torch.tensor([phrase.weight for phrase in phrases], device=self.models.device))
+        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases])
+        weights = [phrase.weight for phrase in (*phrases, *image_phrases(self.settings.image_prompt))]
+        if self.images:
+            features = torch.cat([features, F.normalize(torch.stack(self.images).float(), dim=1)])
+        return Goal(features.to(self.models.device), torch.tensor(weights, device=self.models.device))
 
     def picture(self, snapshot: Snapshot) -> Picture:
-        """``snapshot`` as a picture with the recipe to make it again inside."""
+        """``snapshot`` as a picture with the recipe to make it again inside, and the state to go on from."""
         pixels = (snapshot.image * 255 + 0.5).byte().permute(1, 2, 0).numpy()
         recipe = {
+            "format": FORMAT,
             "prompt": self.prompt.text,
-            "settings": asdict(replace(self.settings, seed=snapshot.seed, best_of=1)),
+            "settings": asdict(self.recorded(snapshot.seed)),
             "score": round(snapshot.score, 6),
             "step": snapshot.step,
-            "versions": {"bigsleep": version("bigsleep"), "torch": torch.__version__},
+            "weights": self.models.weights,
+            **circumstances(),
         }
-        return Picture(Image.fromarray(pixels), recipe)
+        state = dict(snapshot.latents)
+        state |= named("image", {str(number): features for number, features in enumerate(self.images)})
+        if self.origin.start is not None:
+            state |= named("start", self.origin.start)
+        if snapshot.share == 1 or self.broken_off is None:
+            return Picture(Image.fromarray(pixels), recipe, encode(state, torch.float16))
+        going, best = self.broken_off, self.broken_off.best
+        marked = {"step": best.step, "score": best.score, "seed": best.seed}
+        recipe["going"] = {"step": going.step, "share": going.share, "best": marked}
+        state |= named("search", going.state)
+        if best.step != snapshot.step:
+            state |= named("best", best.latents)
+        return Picture(Image.fromarray(pixels), recipe, encode(state))
+
+    def recorded(self, seed: int) -> Settings:
+        """The settings as a recipe has them: of one seed, and with no folder names."""
+        images = tuple(Path(image).name for image in self.settings.image_prompt)
+        start = None if self.origin.start is None else self.origin.picture
+        return replace(self.settings, seed=seed, best_of=1, start=start, image_prompt=images)
 
 
 class Course:
@@ -265,35 +347,55 @@ class Course:
 
     def __init__(self, dreaming: Dream) -> None:
         self.dreaming, self.settings, self.optimizer = dreaming, dreaming.settings, dreaming.models.optimizer
+        self.until = dreaming.origin.until
         dreaming.best = None
         goal, first = dreaming.goal(), self.settings.seed
         assert first is not None, "complete settings have a seed"
+        going = dreaming.origin.going
+        start = dreaming.origin.start if going is None else going.best.latents
         self.searches = [
-            self.optimizer.search(goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed))
+            self.optimizer.search(goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), start)
             for seed in range(first, first + self.settings.best_of)
         ]
         self.rungs = halvings(self.settings.best_of)
         self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
         self.score: float | None = None
+        if going is not None:
+            self.resume(going)
+
+    def resume(self, going: Going) -> None:
+        """Go on where a dream was broken off; its best so far is a picture again."""
+        search, best = self.searches[0], going.best
+        shot = self.shoot(search)[1]
+        self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed, share=going.share)
+        search.restore(fitted(going.state, search.state()))
+        self.step, self.share = going.step, going.share
+        self.began -= going.share * (self.settings.time or 0.0)
 
     def advance(self) -> Snapshot | None:
         """Count the step that all searches have just made; a snapshot where one is due."""
         self.step += 1
+        return self.look()
+
+    def look(self) -> Snapshot | None:
+        """How far the dream is now; a snapshot where one is due."""
         self.share = self.reached()
         # Asked for before the first step, a stop is meant as well.
         self.done = self.share >= 1 or self.dreaming.stopped.is_set()
         if self.done:
             self.dreaming.stopped.clear()
         keep = self.survivors()
-        due = keep == 1 and self.step % self.settings.save_every == 0
+        due = keep == 1 and self.until is None and self.step % self.settings.save_every == 0
         return self.select(keep) if due or self.done or keep < len(self.searches) else None
 
     def reached(self) -> float:
         """How much of the dream is done, by steps or by the clock."""
+        if self.step == self.until:
+            return 1.0
         if self.settings.time is not None:
             return min(1.0, (time.monotonic() - self.began) / self.settings.time)
         assert self.settings.steps is not None, "complete settings have steps or a time"
-        return self.step / self.settings.steps
+        return self.step / self.settings.steps if self.settings.steps else 1.0
 
     def survivors(self) -> int:
         """How many searches go on from here."""
@@ -307,11 +409,19 @@ class Course:
         """Go on with the ``keep`` searches that score best; the snapshot of the first of them."""
         shots = sorted(map(self.shoot, self.searches), key=lambda shot: shot[1].score, reverse=True)
         self.searches = [search for search, _ in shots[:keep]]
-        best = shots[0][1]
-        self.score = best.score
-        if self.dreaming.best is None or best.score > self.dreaming.best.score:
-            self.dreaming.best = best
-        return best
+        shot = shots[0][1]
+        self.score = shot.score
+        if self.dreaming.best is None or shot.score > self.dreaming.best.score:
+            self.dreaming.best = shot
+        self.dreaming.broken_off = self.broken_off() if keep == 1 else None
+        return shot
+
+    def broken_off(self) -> Going:
+        """All that the dream could go on from at this step."""
+        best, state = self.dreaming.best, self.searches[0].state()
+        assert best is not None, "there is a snapshot"
+        mark = Mark(best.latents, best.step, best.score, best.seed)
+        return Going(self.step, self.share, {name: part.detach().clone() for name, part in state.items()}, mark)
 
     def shoot(self, search: Search) -> tuple[Search, Snapshot]:
         """A search with its snapshot; a :class:`BigsleepError` if there is nothing but NaN to see."""
@@ -323,7 +433,8 @@ class Course:
         if image.shape[1] != size:
             image = F.interpolate(image[None], size=(size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
         assert search.settings.seed is not None
-        return search, Snapshot(image.cpu(), score, self.step, search.settings.seed, self.share, self.done)
+        seed, latents = search.settings.seed, search.shown()
+        return search, Snapshot(image.cpu(), score, self.step, seed, self.share, self.done, latents)
 
     def tell(self) -> None:
         if self.dreaming.on_step:
@@ -364,9 +475,16 @@ def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream
             if dreaming is None:
                 break
             try:
-                courses.append(Course(dreaming))
+                course = Course(dreaming)
+                # A dream without steps is over before the first, and so is one that was broken off at its end.
+                at_once = course.look() if course.reached() >= 1 else None
             except Exception as error:
                 yield dreaming, explained(error, dreaming)
+                continue
+            if at_once is None:
+                courses.append(course)
+            else:
+                yield dreaming, at_once
         if not courses:
             return
         for optimizer in dict.fromkeys(course.optimizer for course in courses):

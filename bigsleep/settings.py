@@ -64,7 +64,7 @@ class Settings:
         From the constructor, if a value is out of its range or of the wrong type.
     """
 
-    steps: int | None = option(None, "Optimisation steps.", kind=int, least=1, most=1_000_000, shown="the model's")
+    steps: int | None = option(None, "Optimisation steps.", kind=int, least=0, most=1_000_000, shown="the model's")
     time: float | None = option(
         None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
         parse=parse_seconds,
@@ -127,6 +127,12 @@ class Settings:
         shown="the model's",
     )  # fmt: skip
     avoid: tuple[str, ...] = option((), "A phrase to stay away from; may be given again.", many=True)
+    start: str | None = option(
+        None, "A picture to begin with: one of bigsleep's gives its latents, any other image is looked for first."
+    )
+    image_prompt: tuple[str, ...] = option(
+        (), "An image to be like beside the words, FILE or FILE:WEIGHT; may be given again.", many=True
+    )
     model: str = option(
         "auto", "Generator: auto, emoji, biggan-deep-128, -256, -512, or a file or folder of one.", shown="auto"
     )

@@ -79,7 +79,7 @@ def test_a_list_from_a_pipe_is_known_by_its_first_line(text, source, kind):
         ('{"prompt": "a"}\n["a"]', "stdin", "line 2.*prompt"), ('{"seed": 1}', "x.jsonl", "line 1.*prompt"),
         ("prompt,seeds\na,1", "x.csv", "line 1.*'seeds'.*seed"), ("seed\n1", "x.csv", "line 1.*prompt"),
         ("prompt,seed\na,1\nb,x", "x.csv", "line 3.*--seed"), ("prompt,seed\na,1,2", "x.csv", "line 2.*quotes"),
-        ('prompt\n"a\n', "x.csv", "line 2"), ('{"prompt": "a", "steps": 0}', "stdin", "line 1.*--steps"),
+        ('prompt\n"a\n', "x.csv", "line 2"), ('{"prompt": "a", "steps": -1}', "stdin", "line 1.*--steps"),
         ('{"prompt": "a", "avoid": [1]}', "stdin", "line 1.*--avoid"), ('{"prompt": "a", "x": 1}', "stdin", "line 1.*'x'"),
     ],
 )  # fmt: skip

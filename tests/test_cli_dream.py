@@ -84,7 +84,7 @@ def test_the_picture_kept_is_the_best_of_the_snapshots_and_knows_its_phrases_and
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("",), "empty"), (("a house", "--steps", "0"), "--steps"), (("a house", "--steps", "x"), "--steps"),
+        (("",), "empty"), (("a house", "--steps", "-1"), "--steps"), (("a house", "--steps", "x"), "--steps"),
         (("a house", "--time", "soon"), "1h30m"), (("a house", "--stepz", "3"), "--stepz"),
         (("a house", "--model", "biggun"), "emoji"), (("a house", "--output-dir", "missing"), "missing"),
         (("a house", "--output-dir", "/proc"), "/proc"), (("a house", "-o", "a.gif"), ".png"),

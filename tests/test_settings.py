@@ -11,7 +11,7 @@ from bigsleep.settings import Settings, parse_seconds
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
-        (dict(steps=0), "--steps"), (dict(steps=1.5), "--steps"), (dict(steps=True), "--steps"),
+        (dict(steps=-1), "--steps"), (dict(steps=1.5), "--steps"), (dict(steps=True), "--steps"),
         (dict(seed=-1), "--seed"), (dict(lr=0), "--lr"), (dict(lr=float("nan")), "--lr"),
         (dict(lr=float("inf")), "--lr"), (dict(cutouts=0), "--cutouts"), (dict(image_size=300), "--image-size"),
         (dict(truncation=0), "--truncation"), (dict(truncation=1.01), "--truncation"), (dict(ema=1), "--ema"),

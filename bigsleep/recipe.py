@@ -1,0 +1,105 @@
+"""What a picture says of how it was made: read with care, and turned into settings and commands again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+from bigsleep.errors import BigsleepError
+from bigsleep.settings import OPTIONS, Settings, flag_of
+
+FORMAT = 1  # of recipes and states; a picture with a greater one is of a newer bigsleep
+
+
+def checked_recipe(recipe: Mapping[str, Any], where: object) -> Mapping[str, Any]:
+    """A ``recipe`` as read, if it has all that a picture of ours says; ``where`` names the picture in messages.
+
+    Raises
+    ------
+    BigsleepError
+        If there is none, it is a newer bigsleep's, or it is damaged.
+    """
+    if not recipe:
+        raise BigsleepError(
+            f"{where} says nothing of how it was made: it is not bigsleep's, or was saved by another program or with "
+            f"--no-recipe; as an image to begin with it will do: bigsleep WORDS --start {shlex.quote(str(where))}",
+            usage=True,
+        )
+    made_by = made_with(recipe)
+    if isinstance(recipe.get("format", 1), int) and recipe.get("format", 1) > FORMAT:
+        raise BigsleepError(f"{where} was made by bigsleep {made_by}, which is newer: update this one", usage=True)
+    kinds: dict[str, Any] = {"prompt": str, "settings": dict, "score": (int, float), "step": int, "versions": dict}
+    for name, kind in kinds.items():
+        if not isinstance(recipe.get(name), kind):
+            raise BigsleepError(f"the recipe in {where} is damaged: it has no {name} that could be used", usage=True)
+    settings_of(recipe, where)
+    return recipe
+
+
+def made_with(recipe: Mapping[str, Any]) -> str:
+    """The version of bigsleep that a recipe names."""
+    versions = recipe.get("versions")
+    return str(versions.get("bigsleep", "?"))[:40] if isinstance(versions, dict) else "?"
+
+
+def settings_of(recipe: Mapping[str, Any], where: object) -> Settings:
+    """The settings that a recipe records; a :class:`BigsleepError` where this version knows them no more, or not yet."""
+    try:
+        return Settings.of(recipe["settings"])
+    except (BigsleepError, TypeError) as error:
+        raise BigsleepError(
+            f"the recipe in {where}, made by bigsleep {made_with(recipe)}, cannot be used here ({error})", usage=True
+        ) from None
+
+
+def command_of(recipe: Mapping[str, Any], settings: Settings) -> str:
+    """A line for the shell that makes a picture again, all its options named."""
+    words = ["bigsleep", recipe["prompt"]]
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        if value == item.default or value is None:
+            continue
+        for one in value if OPTIONS[item.name]["many"] else (value,):
+            words += [flag_of(item.name)] if one is True else [flag_of(item.name), str(one)]
+    return shlex.join(words)
+
+
+def machine() -> str:
+    """The kind of machine this is, as far as it decides a picture's bytes and names nobody's."""
+    import torch
+
+    return f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def differences(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of versions, machine and weights was otherwise when a picture was made, in words; empty where nothing."""
+    said = []
+    for name in ("versions", "weights"):
+        then, here = recipe.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(here, dict):
+            said += [
+                f"{part} {then[part]}, not {here[part]}" for part in here if part in then and then[part] != here[part]
+            ]
+    if "machine" in recipe and recipe["machine"] != now["machine"]:
+        said.append(f"a {recipe['machine']}, not a {now['machine']}")
+    return "; ".join(str(part)[:100] for part in said)
+
+
+def circumstances() -> dict[str, Any]:
+    """The versions and the machine that decide a picture's bytes beside its settings, for its recipe."""
+    import torch
+
+    return {"versions": {"bigsleep": version("bigsleep"), "torch": torch.__version__}, "machine": machine()}
+
+
+def most_threads(settings: Settings) -> Settings:
+    """``settings`` of a recipe with no more threads than this machine has cores."""
+    from dataclasses import replace
+
+    cores = os.cpu_count() or 1
+    return replace(settings, threads=cores) if (settings.threads or 0) > cores else settings
