@@ -40,7 +40,7 @@ def serving(certificates: ssl.SSLContext | None = None) -> Iterator[Host]:
 
         def do_GET(self) -> None:
             host.asked.append((self.path, dict(self.headers)))
-            plays = host.plays.get(self.path, [whole])
+            plays = host.plays.get(self.path, [whole if self.path in host.files else status(404)])
             play = plays.pop(0) if len(plays) > 1 else plays[0]
             with contextlib.suppress(ConnectionError):
                 play(self, host.files.get(self.path, b""))

@@ -8,10 +8,12 @@ from importlib.metadata import version
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 from click_default_group import DefaultGroup
 
 from bigsleep.commands.batch import batch_command
 from bigsleep.commands.dream import dream_command
+from bigsleep.commands.models import models_command
 from bigsleep.errors import BigsleepError
 from bigsleep.terminal import leave
 
@@ -25,6 +27,11 @@ class Group(DefaultGroup):
         with click.Context(dream_command, info_name="dream", parent=ctx) as inner, formatter.section("Dreaming"):
             formatter.write_dl([row for param in dream_command.params if (row := param.get_help_record(inner))])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and the options of the one that runs by default."""
+        options = self.commands["dream"].shell_complete(ctx, incomplete) if incomplete.startswith("-") else []
+        return super().shell_complete(ctx, incomplete) + options
+
 
 @click.group(cls=Group, default="dream", subcommand_metavar="PROMPT... [OPTIONS]")
 @click.version_option(version("bigsleep"), message="%(prog)s %(version)s")
@@ -37,6 +44,7 @@ def cli() -> None:
 
 cli.add_command(dream_command)
 cli.add_command(batch_command)
+cli.add_command(models_command)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from bigsleep.settings import Settings, flag_of
 
@@ -34,7 +36,30 @@ def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callabl
         default=None,
         metavar=choices or {int: "N", float: "X"}.get(rules["kind"], "TEXT") if not parse else "TIME",
         help=rules["help"] + (f"  [default: {shown}]" if shown is not None else ""),
+        shell_complete=model_names if item.name in ("model", "clip") else None,
     )
+
+
+def model_names(_context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell offers for ``--model``, ``--clip`` and where models are named: names, else files."""
+    from bigsleep.models.catalogue import BUILT_IN, GENERATORS
+    from bigsleep.models.published import PERCEPTORS
+
+    names = {"model": ["auto", *GENERATORS], "clip": [*BUILT_IN, *PERCEPTORS]}
+    fitting = names.get(parameter.name or "", [*GENERATORS, *PERCEPTORS])
+    found = [CompletionItem(name) for name in fitting if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def forbid_network(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["BIGSLEEP_OFFLINE"] = "1"  # where the weights look, and what processes of ours inherit
+
+
+offline_option = click.option(
+    "--offline", is_flag=True, expose_value=False, callback=forbid_network,
+    help="Do without the network: models are those that are here.",
+)  # fmt: skip
 
 
 def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
@@ -56,6 +81,7 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="Dreams that share each step of the models; faster, and more memory."),
         click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
         click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
+        offline_option,
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
         click.option("--debug", is_flag=True, help="Show a traceback for errors."),
     ]  # fmt: skip

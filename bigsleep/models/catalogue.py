@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bigsleep.models.perceptor import Perceptor
 
 EMOJI = Path(__file__).parent / "emoji"
+BUILT_IN = {"emoji": EMOJI}
 
 # What Big Sleep published in 2021 and thousands of pictures were made with.
 BIG_SLEEP = dict(

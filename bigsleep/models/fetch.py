@@ -83,8 +83,10 @@ class Session(requests.Session):
         return target
 
 
-def fetch(url: str, part: Path, most: int, sha256: str = "", etag_is_md5: bool = False, quiet: bool = False) -> str:
-    """Fetch ``url`` to the file ``part``; its SHA-256.
+def fetch(
+    url: str, part: Path, most: int, sha256: str = "", etag_is_md5: bool = False, quiet: bool = False
+) -> tuple[str, bool]:
+    """Fetch ``url`` to the file ``part``; its SHA-256, and whether it was compared with a digest known beforehand.
 
     A part that is there already is gone on with, if it is of this address and the server still has that version.
 
@@ -133,7 +135,7 @@ class Download:
         """How many bytes of the file are on the disk and may be gone on with."""
         return self.part.stat().st_size if self.note.version and self.part.exists() else 0
 
-    def run(self) -> str:
+    def run(self) -> tuple[str, bool]:
         vain, furthest = 0, self.have()
         while True:
             try:
@@ -148,7 +150,7 @@ class Download:
                     raise FetchFailed(f"{error}, to be asked again in {pause:.0f} seconds") from error
                 time.sleep(pause)
 
-    def once(self) -> str:
+    def once(self) -> tuple[str, bool]:
         """One try, from where the last one ended."""
         offset = self.have()
         if offset == 0 or offset != self.note.total:
@@ -199,6 +201,8 @@ class Download:
                     self.give_up(f"what comes does not end after {self.most / 1e6:.0f} MB")
             file.flush()
             os.fsync(file.fileno())
+        if not offset and not total:
+            self.give_up("it is empty")
         if total is not None and offset != total:
             raise Interrupted(f"the connection ended at byte {offset} of {total}")
 
@@ -233,8 +237,8 @@ class Download:
         self.note_file.unlink(missing_ok=True)
         self.note = Note(self.url)
 
-    def checked(self, whole_at_once: bool) -> str:
-        """The SHA-256 of the part, if it is what was published or promised. What is not is thrown away."""
+    def checked(self, whole_at_once: bool) -> tuple[str, bool]:
+        """The SHA-256 of the part, and whether it is what was published or promised. What is not is thrown away."""
         digest = sha256_of(self.part)
         kind, _, wanted = (f"sha256:{self.sha256}" if self.sha256 else self.note.digest).partition(":")
         if wanted and wanted != (digest if kind == "sha256" else digest_of(self.part, kind)):
@@ -244,7 +248,7 @@ class Download:
                 raise FetchFailed(reason)
             raise Interrupted(reason, pause=0)
         self.note_file.unlink(missing_ok=True)
-        return digest
+        return digest, bool(wanted)
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -6,8 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from bigsleep.errors import BigsleepError
 from bigsleep.models.lean import lean_import
-from bigsleep.models.weights import Published, Source
+from bigsleep.models.weights import Published, Source, first_line
 
 UP, SAME = True, False
 # What the published config.json of a size has under "layers": whether a block doubles the side, and its channels in and
@@ -65,7 +68,19 @@ def clip_of_openai(name: str, repository: str, file_bytes: int, address: str) ->
     return Published(name, "CLIP", "MIT", file_bytes, (
         Source("open_clip_model.safetensors", hub=f"timm/{repository}.openai"),
         Source(file, f"https://openaipublic.azureedge.net/clip/models/{address}", sha256=sha256),
-    ))  # fmt: skip
+    ), check_clip)  # fmt: skip
+
+
+def check_clip(path: Path) -> None:
+    """Raise :class:`BigsleepError` for a safetensors file that is damaged or no CLIP. OpenAI's own have hashes."""
+    if ".safetensors" not in path.name:
+        return
+    try:
+        with safe_open(path, framework="np") as file:
+            if "text_projection" not in set(file.keys()):
+                raise BigsleepError("it is no CLIP")
+    except SafetensorError as error:
+        raise BigsleepError(first_line(error)) from error
 
 
 PERCEPTORS = by_name(

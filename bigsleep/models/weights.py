@@ -86,12 +86,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Record:
-    """What a file was when it was last hashed, and where it came from, if we fetched it."""
+    """What a file was when it was last hashed.
+
+    ``origin`` is where it came from, if we fetched it, and ``verified`` says that it was compared with a hash that was
+    published, or that the server gave.
+    """
 
     sha256: str
     size: int
     mtime_ns: int
     origin: str = ""
+    verified: bool = False
 
     def describes(self, path: Path) -> bool:
         """Whether ``path`` has not been touched since."""
@@ -221,12 +226,17 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
-def write_record(path: Path, sha256: str, origin: str, target: Path | None = None) -> None:
-    """Remember what ``path`` is, for when it lies at ``target``."""
-    stat, file = path.stat(), record_file(target or path)
+def record_of(path: Path, sha256: str, origin: str, verified: bool) -> Record:
+    stat = path.stat()
+    return Record(sha256, stat.st_size, stat.st_mtime_ns, origin, verified)
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Remember what is, or is about to be, at ``path``."""
+    file = record_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(Record(sha256, stat.st_size, stat.st_mtime_ns, origin))))
+    temporary.write_text(json.dumps(asdict(record)))
     os.replace(temporary, file)
 
 
@@ -241,7 +251,8 @@ def intact(path: Path, known: set[str], again: bool = False) -> bool:
     right = sha256 in known or ("" in known and (record is None or sha256 == record.sha256))
     if right and not remembered:
         with contextlib.suppress(OSError):  # a cache that cannot be written is as good, and read a second longer
-            write_record(path, sha256, record.origin if record else "")
+            origin, verified = (record.origin, record.verified) if record else ("", False)
+            write_record(record_of(path, sha256, origin, verified or sha256 in known), path)
     return right
 
 
@@ -288,13 +299,15 @@ def fetch_any(model: Published, quiet: bool) -> Path:
         target = model.folder / source.file
         part = target.with_name(target.name + ".part")
         try:
-            sha256 = fetch(source.address, part, int(1.25 * model.size), source.sha256, source.etag_is_md5, quiet)
+            sha256, verified = fetch(
+                source.address, part, int(1.25 * model.size), source.sha256, source.etag_is_md5, quiet
+            )
             if model.check is not None:  # a mirror's file need not be the model that it is called
                 check_part(model, part)
         except FetchFailed as error:
             failures.append(f"{source.address} ({error})")
             continue
-        write_record(part, sha256, source.address, target)
+        write_record(record_of(part, sha256, source.address, verified), target)
         os.replace(part, target)
         return target
     raise WeightsMissing(f"{model.name} could not be fetched from {', nor from '.join(failures)}: {by_hand(model)}")
