@@ -15,22 +15,30 @@ class Cutouts:
 
     ``theta`` ``[N, 2, 3]`` maps a crop's coordinates to the picture's (both -1..1), ``gain`` and ``shift``
     ``[N, 3, 1, 1]`` are its tint, ``roughness`` ``[N, 1, 1, 1]`` the deviation of its noise.
+    ``resample`` is how pixels of the picture become a crop's: ``nearest``, ``bilinear`` or ``antialiased``.
     """
 
     theta: Tensor
     gain: Tensor
     shift: Tensor
     roughness: Tensor
+    resample: str = "bilinear"
 
     def __len__(self) -> int:
         return len(self.theta)
 
     def __getitem__(self, part: slice) -> Cutouts:
-        return Cutouts(self.theta[part], self.gain[part], self.shift[part], self.roughness[part])
+        return Cutouts(self.theta[part], self.gain[part], self.shift[part], self.roughness[part], self.resample)
 
 
 def draw_cutouts(
-    count: int, least: float, most: float, augment: float, generator: torch.Generator, spread: float = 0.3
+    count: int,
+    least: float,
+    most: float,
+    augment: float,
+    generator: torch.Generator,
+    resample: str = "bilinear",
+    spread: float = 0.3,
 ) -> Cutouts:
     """Draw ``count`` cutouts: sides of N(0.8, ``spread``) of the picture's, clipped to ``least``..``most``.
 
@@ -52,7 +60,8 @@ def draw_cutouts(
     ]
     gain = torch.exp(0.12 * augment * normal(1, 1, 1)) * torch.exp(0.06 * augment * normal(3, 1, 1))
     shift = 0.05 * augment * normal(1, 1, 1)
-    return Cutouts(torch.stack(rows, 1), gain, shift, 0.05 * augment * torch.rand(count, 1, 1, 1, generator=generator))
+    roughness = 0.05 * augment * torch.rand(count, 1, 1, 1, generator=generator)
+    return Cutouts(torch.stack(rows, 1), gain, shift, roughness, resample)
 
 
 def cut(image: Tensor, cutouts: Cutouts, size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -61,14 +70,40 @@ def cut(image: Tensor, cutouts: Cutouts, size: int, generator: torch.Generator |
     The crops are sampled as one tall picture, so that the gradient is one image's and not one per cutout. ``generator``
     draws their noise; without it they have none.
     """
-    count, device = len(cutouts), image.device
-    grid = F.affine_grid(cutouts.theta.to(device), [count, 3, size, size], align_corners=False)
-    grid = grid.reshape(1, count * size, size, 2)
-    crops = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    crops = crops.view(3, count, size, size).transpose(0, 1)
+    device = image.device
+    crops = sampled(image.float(), cutouts, size)
     if cutouts.gain.ne(1).any():
         crops = (crops - 0.5) * cutouts.gain.to(device) + 0.5 + cutouts.shift.to(device)
     if generator is not None and cutouts.roughness.any():
         noise = torch.randn(crops.shape, generator=generator) * cutouts.roughness
         crops = crops + noise.to(device)
     return crops
+
+
+def sampled(image: Tensor, cutouts: Cutouts, size: int) -> Tensor:
+    """The pixels ``[N, 3, size, size]`` of crops of ``image`` ``[1, 3, H, W]``."""
+    theta = cutouts.theta
+    if cutouts.resample == "nearest":
+        # From the corner of each pixel, a hair inside, and not its middle: as ``interpolate`` and with it Big Sleep do.
+        corner = theta[:, :, :2].sum(2, keepdim=True) * (0.999 / size)
+        return grid_sampled(image, torch.cat([theta[:, :, :2], theta[:, :, 2:] - corner], 2), size, "nearest")
+    if cutouts.resample == "bilinear":
+        return grid_sampled(image, theta, size, "bilinear")
+    # From the picture reduced, in quarter octaves, by a quarter less than the crop is: the sampling blurs the rest.
+    octaves = (theta[:, :, 0].norm(dim=1) * image.shape[3] / size).log2()
+    octaves = (4 * octaves - 1).round().clamp_min(0) / 4
+    parts, places = [], []
+    for octave in octaves.unique():
+        places.append((octaves == octave).nonzero()[:, 0])
+        less = [round(side / 2 ** float(octave)) for side in image.shape[2:]]
+        reduced = F.interpolate(image, size=less, mode="bicubic", antialias=True) if octave else image
+        parts.append(grid_sampled(reduced, theta[places[-1]], size, "bilinear"))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)[torch.cat(places).argsort().to(image.device)]
+
+
+def grid_sampled(image: Tensor, theta: Tensor, size: int, mode: str) -> Tensor:
+    count = len(theta)
+    grid = F.affine_grid(theta.to(image.device), [count, 3, size, size], align_corners=False)
+    grid = grid.reshape(1, count * size, size, 2)
+    crops = F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
+    return crops.view(3, count, size, size).transpose(0, 1)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -5,9 +6,11 @@ from hypothesis import strategies as st
 
 from bigsleep.cutouts import cut, draw_cutouts
 
+METHODS = ("nearest", "bilinear", "antialiased")
 
-def drawn(count=40, least=0.5, most=0.95, augment=0.0, seed=0):
-    return draw_cutouts(count, least, most, augment, torch.Generator().manual_seed(seed))
+
+def drawn(count=40, least=0.5, most=0.95, augment=0.0, seed=0, resample="bilinear"):
+    return draw_cutouts(count, least, most, augment, torch.Generator().manual_seed(seed), resample)
 
 
 @given(st.integers(0, 10_000))
@@ -34,15 +37,52 @@ def test_a_cutout_is_the_crop_that_slicing_and_resizing_gives():
     torch.testing.assert_close(cut(image, cutouts, 64)[..., 2:-2, 2:-2], enlarged[..., 2:-2, 2:-2])
 
 
-def test_each_cutout_has_its_own_gradient_in_the_image():
+def crop_of(pixels, resample):
+    """A cutout of the ``pixels`` 13 to ``13 + pixels`` of a picture of 512."""
+    one = drawn(1, resample=resample)
+    side, middle = pixels / 512, (13 + pixels / 2) / 256 - 1
+    one.theta.copy_(torch.tensor([[[side, 0, middle], [0, side, middle]]]))
+    return one
+
+
+@given(st.integers(200, 499))
+def test_nearest_is_big_sleeps_way(pixels):
+    image = torch.rand(1, 3, 512, 512)
+    chosen = 13 + torch.arange(224) * pixels // 224  # as interpolate's nearest, without its rounding
+    assert torch.equal(cut(image, crop_of(pixels, "nearest"), 224), image[:, :, chosen][..., chosen])
+
+
+@pytest.mark.parametrize("pixels", [290, 358, 410, 486])
+def test_antialiased_is_nearly_clips_own_reduction(pixels):
+    image = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    own = F.interpolate(image[..., 13 : 13 + pixels, 13 : 13 + pixels], size=(224, 224), mode="bicubic", antialias=True)
+    far = {name: (cut(image, crop_of(pixels, name), 224) - own).var() / own.var() for name in METHODS}
+    assert far["antialiased"] < 0.15 and far["antialiased"] <= far["bilinear"] < far["nearest"]
+
+
+@pytest.mark.parametrize("resample", METHODS)
+def test_each_cutout_has_its_own_gradient_in_the_image(resample):
     image = torch.rand(1, 3, 64, 64, requires_grad=True)
-    whole = cut(image, drawn(6), 16)
-    parts = torch.cat([cut(image, drawn(6)[i : i + 2], 16) for i in (0, 2, 4)])
+    six = drawn(6, augment=0.3, resample=resample)
+    whole = cut(image, six, 16)
+    parts = torch.cat([cut(image, six[i : i + 2], 16) for i in (0, 2, 4)])
     torch.testing.assert_close(whole, parts)
     weight = torch.randn_like(whole)
     one = torch.autograd.grad((whole * weight).sum(), image)[0]
     sum_of_parts = torch.autograd.grad((parts * weight).sum(), image)[0]
     torch.testing.assert_close(one, sum_of_parts)
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "antialiased"])
+def test_its_gradient_is_the_slope(resample):
+    image, direction = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(1)).unbind(0)
+    cutouts = drawn(6, augment=0.3, resample=resample)
+    weight = torch.randn(6, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    image.requires_grad_()
+    (gradient,) = torch.autograd.grad((cut(image, cutouts, 24) * weight).sum(), image)
+    with torch.no_grad():  # cutting is linear
+        rise = ((cut(image + direction, cutouts, 24) - cut(image, cutouts, 24)) * weight).sum()
+    torch.testing.assert_close((gradient * direction).sum(), rise, atol=1e-3, rtol=1e-4)
 
 
 def test_the_same_seed_cuts_the_same():
