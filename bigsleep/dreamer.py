@@ -187,13 +187,14 @@ def find_device(name: str) -> torch.device:
 
 
 def find_precision(name: str, device: torch.device) -> str:
-    """``auto`` is bf16 where the device multiplies it fast, else fp32."""
+    """``auto`` is bf16 where the device multiplies it fast, else fp16 (CLIP's alone) on CUDA, and fp32 elsewhere."""
     if name == "fp16" and device.type == "cpu":
         raise BigsleepError("fp16 needs a GPU: give --precision bf16, fp32 or auto", usage=True)
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        with torch.cuda.device(device):  # it asks the current one; before Ampere bf16 is emulated
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "bf16"  # without such instructions it is emulated, and slower than fp32
     return "fp32"

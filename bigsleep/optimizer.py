@@ -81,7 +81,8 @@ class Search:
             tensor.copy_(state[name])
 
     def draw(self, count: int, augment: float) -> Cutouts:
-        return draw_cutouts(count, self.settings.cutout_min, self.settings.cutout_max, augment, self.random)
+        least, most = self.settings.cutout_min, self.settings.cutout_max
+        return draw_cutouts(count, least, most, augment, self.random, self.settings.resample)
 
     def penalty(self, noise: Tensor, shares: Tensor) -> Tensor:
         """What noise ``[S, Z]`` and class shares ``[S, C]`` cost beside their picture's likeness."""

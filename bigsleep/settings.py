@@ -91,6 +91,10 @@ class Settings:
         None, "How much cutouts are tilted, mirrored, tinted and roughened.", kind=float, least=0, most=1,
         shown="the model's",
     )  # fmt: skip
+    resample: str = option(
+        None, "How pixels become a cutout's: nearest is Big Sleep's, antialiased is near CLIP's own way.",
+        choices=("nearest", "bilinear", "antialiased"), shown="the model's",
+    )  # fmt: skip
     image_size: int = option(
         None, "Side of the picture in pixels; picks the matching BigGAN.", kind=int, choices=SIZES,
         shown="512",
@@ -140,7 +144,9 @@ class Settings:
         None, "CLIP: one of OpenAI's nine names, emoji, or a file.", shown="what goes with --model"
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
-    precision: str = option("auto", "Arithmetic of the steps.", choices=("auto", "fp32", "bf16", "fp16"))
+    precision: str = option(
+        "auto", "Arithmetic of the steps; fp16 is CLIP's alone.", choices=("auto", "fp32", "bf16", "fp16")
+    )
     threads: int = option(
         None, "CPU threads of a dream; a part of what makes its bytes.", kind=int, least=1, most=1024, shown="all cores"
     )

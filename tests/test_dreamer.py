@@ -1,13 +1,16 @@
 """The Python API on the built-in pair."""
 
+import itertools
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bigsleep import BigsleepError, Dream, Models, Settings, dream
-from bigsleep.dreamer import together
+from bigsleep.dreamer import find_precision, together
 from bigsleep.goal import Goal
 from bigsleep.optimizer import Optimizer
 
@@ -112,6 +115,33 @@ def test_what_cannot_be_dreamt_is_refused_in_one_line(options, message):
     assert caught.value.usage and "\n" not in str(caught.value)
 
 
+class Cards:
+    """Stands for ``torch.cuda`` of a machine with NVIDIA cards of these compute capabilities, the first one current."""
+
+    def __init__(self, monkeypatch, *majors):
+        self.current = 0
+        for name, value in dict(
+            is_available=lambda: True, current_device=lambda: self.current, device=self.chosen,
+            get_device_properties=lambda device: SimpleNamespace(major=majors[device]),
+            _check_bf16_tensor_supported=lambda device: True,  # emulation does that
+        ).items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    @contextmanager
+    def chosen(self, device):
+        before, self.current = self.current, device.index or 0
+        yield
+        self.current = before
+
+
+@pytest.mark.parametrize(
+    ("major", "precision"), [(5, "fp16"), (6, "fp16"), (7, "fp16"), (8, "bf16"), (9, "bf16"), (10, "bf16")]
+)
+def test_bf16_is_for_cards_that_have_it_and_the_card_asked_is_the_chosen_one(monkeypatch, major, precision):
+    Cards(monkeypatch, 17 - major, major)  # the current one is of the other kind
+    assert find_precision("auto", torch.device("cuda:1")) == precision
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_each_precision_dreams(precision):
     snapshots = list(Dream("a red heart", model="emoji", seed=1, steps=3, auditions=3, precision=precision))
@@ -190,3 +220,9 @@ def test_the_best_of_many_costs_about_two_dreams(models, count):
 def test_stopping_the_best_of_several_yields_the_best_so_far(models):
     dreaming = short(models, best_of=3, steps=1000, on_step=lambda progress: dreaming.stop())
     assert [snapshot.step for snapshot in dreaming] == [2]
+
+
+def test_ways_of_resampling_reach_the_cutouts(models):
+    ways, large = ("nearest", "bilinear", "antialiased"), dict(cutout_min=1.5, cutout_max=2.0, steps=2)
+    endings = [list(short(models, resample=way, **large))[-1].image for way in ways]
+    assert not any(torch.equal(*pair) for pair in itertools.combinations(endings, 2))

@@ -127,6 +127,22 @@ def test_at_a_grid_point_no_neighbour_leaks_in():
     assert statistics_at(rows, 0.3).item() == 7.0
 
 
+@pytest.mark.parametrize(("truncation", "librarys"), [(0.14, 8), (0.28, 15), (0.56, 29), (0.58, 28), (0.94, 46)])
+def test_at_these_grid_points_the_library_takes_the_row_beside(library, truncation, librarys):
+    rows = torch.arange(51.0)[:, None]
+    assert statistics_at(rows, truncation).item() == round(50 * truncation) != librarys
+    generator = Generator(CONFIG, library.state_dict(), librarys / 50)
+    noises, class_rows, noise, classes = equal_rows(CONFIG, generator.stages)
+    with torch.no_grad():
+        ours = generator(noises, class_rows)
+        torch.testing.assert_close(ours, library(noise, classes, truncation), atol=1e-5, rtol=1e-5)
+
+
+def test_in_fp16_its_convolutions_stay_in_fp32(library):
+    generator = Generator(CONFIG, library.state_dict()).lowered(torch.float16)
+    assert generator.dtype == torch.float32 and generator.last_scale.dtype == torch.float32
+
+
 def test_nothing_of_it_is_trained(library):
     assert not any(parameter.requires_grad for parameter in Generator(CONFIG, library.state_dict()).parameters())
 

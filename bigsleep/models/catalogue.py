@@ -25,6 +25,7 @@ BUILT_IN = {"emoji": EMOJI}
 BIG_SLEEP = dict(
     lr=0.07, class_lr=0.07, schedule="constant", cutout_min=0.5, cutout_max=0.95, augment=0.0, classes="sigmoid",
     stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.99, save_every=50,
+    resample="antialiased",
 )  # fmt: skip
 # Cost decides these: a CPU takes seconds for a step. Not tuned on the real weights.
 ON_GPU = dict(steps=1000, cutouts=128)
@@ -34,7 +35,7 @@ ON_CPU = dict(steps=200, cutouts=32)
 EMOJI_PREFERENCES = dict(
     steps=60, cutouts=6, lr=0.05, class_lr=0.25, schedule="cosine", cutout_min=0.62, cutout_max=1.19, augment=1.0,
     classes="softmax", stages="shared", init="words", auditions=24, noise_weight=1.0, class_weight=1.0, ema=0.9,
-    save_every=20,
+    save_every=20, resample="bilinear",
 )  # fmt: skip
 
 
