@@ -115,7 +115,9 @@ class Models:
         except WeightsMissing as error:
             if settings.model != "auto":
                 raise BigsleepError(f"{error}: check the network, or use --model emoji, which is built in") from error
-            note(f"dreaming with the small built-in models, since {error}; with a network, run it again for BigGAN")
+            note(
+                f"dreaming with the small built-in models, since {error.brief}; with a network, run it again for BigGAN"
+            )
             model = "emoji"
             generator, perceptor, clip = load_pair(model, settings, quiet)
         generator = generator.to(device)

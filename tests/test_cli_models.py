@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,21 @@ def test_an_interrupted_download_is_listed_as_incomplete_and_goes_on(bigsleep, h
     host.plays[f"/RN50/{FILE}"] = [faulty.cut(20), faulty.status(404), faulty.whole]
     assert bigsleep("models", "download", "RN50").returncode == 1
     assert rows(bigsleep)["RN50"]["state"] == "incomplete"
+    assert bigsleep("models", "download", "RN50").returncode == 0
+    assert host.ranges()[-1] == "bytes=20-"
+
+
+def test_ctrl_c_ends_a_download_at_once_and_the_next_goes_on(bigsleep, host):
+    host.plays[f"/RN50/{FILE}"] = [faulty.stall(20), faulty.whole]
+    command = [sys.executable, "-m", "bigsleep", "models", "download", "RN50"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = cache() / "RN50" / f"{FILE}.part"
+    while not part.exists() or part.stat().st_size < 20:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130 and stdout == "" and "Traceback" not in stderr
     assert bigsleep("models", "download", "RN50").returncode == 0
     assert host.ranges()[-1] == "bytes=20-"
 

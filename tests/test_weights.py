@@ -112,6 +112,12 @@ def test_what_has_changed_in_the_cache_is_set_aside_and_fetched_again(host, capl
     assert "has changed since it came" in caplog.text
 
 
+def test_a_folder_where_the_file_should_be_is_set_aside(host):
+    (cache_folder() / "a-model/model.bin/x").mkdir(parents=True)
+    assert find(published(source(host)), quiet=True).read_bytes() == CONTENT
+    assert (cache_folder() / "a-model/model.bin.damaged/x").is_dir()
+
+
 def test_a_file_put_there_by_hand_is_used_if_it_can_be_the_right_one(host):
     path = cache_folder() / "a-model/model.bin"
     path.parent.mkdir(parents=True)

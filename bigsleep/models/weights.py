@@ -22,7 +22,11 @@ log = logging.getLogger("bigsleep")
 
 
 class WeightsMissing(BigsleepError):
-    """Weights that are in no cache and could not be fetched."""
+    """Weights that are in no cache and could not be fetched; ``brief`` says so without addresses."""
+
+    def __init__(self, message: str, brief: str = "") -> None:
+        super().__init__(message)
+        self.brief = brief or message
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ def find(model: Published, quiet: bool = False) -> Path:
         return found
     damaged = damaged_files(model)
     if offline() and not damaged:
-        raise WeightsMissing(f"{model.name} is in no cache, and the network is not to be used: {by_hand(model)}")
+        why = f"{model.name} is not on this machine, and the network is not to be used"
+        raise WeightsMissing(f"{why}: {by_hand(model)}", why)
     try:
         with locked(model, quiet):
             found = look(model)  # another process may have fetched it meanwhile
@@ -175,10 +180,10 @@ def places(model: Published) -> Iterator[tuple[Path, set[str]]]:
     """Where a model's file lies on this machine, and the SHA-256s that it may have there."""
     folders = [model.folder]
     if mirror() and "://" not in mirror():
-        folders.append(Path(mirror()) / model.label)
+        folders.append(Path(mirror()).expanduser() / model.label)
     for folder in folders:
         for file, known in model.files.items():
-            if (folder / file).exists():
+            if os.path.exists(folder / file):  # which is False, too, where we may not look
                 yield folder / file, known
     for source in model.sources:
         path = hub_file(source) if source.hub else openai_file(source) or huggingface_file(source)
@@ -199,7 +204,7 @@ def hub_file(source: Source) -> Path | None:
 def openai_file(source: Source) -> Path | None:
     """What OpenAI's package has left in its cache; only what has a hash is looked for, since the names are plain."""
     path = Path.home() / ".cache/clip" / source.file
-    return path if source.sha256 and path.exists() else None
+    return path if source.sha256 and os.path.exists(path) else None
 
 
 def huggingface_file(source: Source) -> Path | None:
@@ -247,7 +252,10 @@ def intact(path: Path, known: set[str], again: bool = False) -> bool:
     """
     record = read_record(path)
     remembered = record is not None and record.describes(path) and not again
-    sha256 = record.sha256 if record and remembered else sha256_of(path)
+    try:
+        sha256 = record.sha256 if record and remembered else sha256_of(path)
+    except OSError:  # not ours to read, or a folder
+        return False
     right = sha256 in known or ("" in known and (record is None or sha256 == record.sha256))
     if right and not remembered:
         with contextlib.suppress(OSError):  # a cache that cannot be written is as good, and read a second longer
@@ -310,7 +318,10 @@ def fetch_any(model: Published, quiet: bool) -> Path:
         write_record(record_of(part, sha256, source.address, verified), target)
         os.replace(part, target)
         return target
-    raise WeightsMissing(f"{model.name} could not be fetched from {', nor from '.join(failures)}: {by_hand(model)}")
+    raise WeightsMissing(
+        f"{model.name} could not be fetched from {', nor from '.join(failures)}: {by_hand(model)}",
+        f"{model.name} could not be fetched (bigsleep models download {model.name} says why)",
+    )
 
 
 def check_part(model: Published, part: Path) -> None:
