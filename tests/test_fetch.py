@@ -6,6 +6,8 @@ import ssl
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import booleans, integers, lists, sampled_from, tuples
 
 from bigsleep.models import fetch as fetch_module
 from bigsleep.models.fetch import FetchFailed, fetch
@@ -227,3 +229,24 @@ def test_proxies_are_honoured(host, part, monkeypatch):
     host.files["http://weights.invalid/x"] = DATA
     fetch("http://weights.invalid/x", part, 1_000_000, SHA256, quiet=True)
     assert part.read_bytes() == DATA
+
+
+FAULTS = {
+    "cut": faulty.cut, "reset": faulty.reset, "without range": lambda count: faulty.cut(count, faulty.without_range),
+    "in chunks": lambda count: faulty.cut(count, faulty.chunked), "another version": lambda _: faulty.of_another_version,
+    "elsewhere": lambda _: faulty.from_elsewhere, "503": lambda _: faulty.status(503), "416": lambda _: faulty.status(416),
+    "404": lambda _: faulty.status(404), "page": lambda _: faulty.status(200, b"<html>", Content_Type="text/html"),
+}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lists(tuples(sampled_from(sorted(FAULTS)), integers(0, len(DATA))), max_size=8), booleans())
+def test_whatever_happens_on_the_way_it_is_the_file_or_an_error(host, tmp_path_factory, faults, known):
+    part = tmp_path_factory.mktemp("any") / "x.part"
+    host.plays["/x"] = [*(FAULTS[name](count) for name, count in faults), faulty.whole]
+    host.asked.clear()
+    try:
+        assert get(host, part, sha256=SHA256 if known else "") == DATA
+    except FetchFailed as error:
+        assert str(error) and "\n" not in str(error)
+    assert len(host.asked) <= len(faults) + 1

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -271,6 +272,39 @@ def test_a_process_that_is_killed_while_it_fetches_blocks_nobody_and_its_part_is
     began = time.monotonic()
     assert find(model, quiet=True).read_bytes() == CONTENT
     assert host.ranges() == [None, "bytes=20000-"] and time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_a_process_may_be_killed_at_any_moment_of_a_fetch(host):
+    def slowly(handler, data):
+        """The file, or the rest of it, over a second and a half."""
+        wanted = handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        offset = int(wanted) if handler.headers.get("If-Range") == faulty.VERSION else 0
+        span = {"Content_Range": f"bytes {offset}-{len(data) - 1}/{len(data)}"} if offset else {}
+        faulty.head(handler, 206 if offset else 200, Content_Length=len(data) - offset, ETag=faulty.VERSION, **span)
+        for begin in range(offset, len(data), len(data) // 30):
+            handler.wfile.write(data[begin : begin + len(data) // 30])
+            time.sleep(0.05)
+
+    host.plays["/x"], moments = [slowly], random.Random(1)
+    model, whole = published(source(host)), 0
+    for _ in range(20):
+        killed = process(model.sources[0].address)
+        while not host.asked and killed.poll() is None:
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            killed.wait(timeout=moments.uniform(0, 2.5))
+        killed.kill()
+        killed.communicate()
+        if (cache_folder() / "a-model/model.bin").exists():
+            assert in_cache() == {"model.bin": CONTENT}
+            assert find(model, quiet=True).read_bytes() == CONTENT
+            shutil.rmtree(cache_folder())
+            whole += 1
+        else:
+            assert in_cache() == {}
+        host.asked.clear()
+    assert 0 < whole < 20, "some were killed before the end, and some not"
 
 
 @contextlib.contextmanager
