@@ -199,6 +199,7 @@ def test_shells_complete_names_and_options():
         "bigsleep x --clip ViT": clips, "bigsleep --clip ViT": clips, "bigsleep batch list.txt --clip ViT": clips,
         "bigsleep x --model b": biggans, "bigsleep models download b": biggans, "bigsleep models path ViT-B/1": clips[1:2],
         "bigsleep mod": ["plain,models"], "bigsleep --mod": ["plain,--model"], "bigsleep x --model ./m": ["file,./m"],
+        "bigsleep x --precision b": ["plain,bf16"],
     }.items():  # fmt: skip
         assert completed(words) == expected, words
 

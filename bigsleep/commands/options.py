@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,25 @@ def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callabl
         default=None,
         metavar=choices or {int: "N", float: "X"}.get(rules["kind"], "TEXT") if not parse else "TIME",
         help=rules["help"] + (f"  [default: {shown}]" if shown is not None else ""),
-        shell_complete=model_names if item.name in ("model", "clip") else None,
+        shell_complete=model_names if item.name in ("model", "clip") else partial(fitting, rules["choices"] or ()),
     )
 
 
-def model_names(_context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def model_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """What a shell offers for ``--model``, ``--clip`` and where models are named: names, else files."""
     from bigsleep.models.catalogue import BUILT_IN, GENERATORS
     from bigsleep.models.published import PERCEPTORS
 
     names = {"model": ["auto", *GENERATORS], "clip": [*BUILT_IN, *PERCEPTORS]}
-    fitting = names.get(parameter.name or "", [*GENERATORS, *PERCEPTORS])
-    found = [CompletionItem(name) for name in fitting if name.startswith(incomplete)]
+    found = fitting(names.get(parameter.name or "", [*GENERATORS, *PERCEPTORS]), context, parameter, incomplete)
     return found or [CompletionItem(incomplete, type="file")]
+
+
+def fitting(
+    choices: Sequence[object], _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Those of ``choices`` that begin like what was typed."""
+    return [CompletionItem(str(choice)) for choice in choices if str(choice).startswith(incomplete)]
 
 
 def forbid_network(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -116,7 +116,7 @@ def read_state(path: Path, trusted: frozenset[str] = frozenset()) -> dict[str, T
         raise
     except Exception as error:  # what a stranger's file makes a reader raise is not to be foreseen
         raise BigsleepError(
-            f"{path} cannot be read as a checkpoint ({first_line(error)}): get the file again"
+            f"{path} cannot be read as a checkpoint ({first_line(error)}): get the file again, or give a plain state dict"
         ) from error
 
 
