@@ -7,15 +7,8 @@ import torch.nn.functional as F
 from pytorch_pretrained_biggan import BigGAN, BigGANConfig
 from torch import nn
 
-UP, SAME = True, False
-BIGGAN_LAYERS = {
-    128: [(SAME, 16, 16), (UP, 16, 16), (SAME, 16, 16), (UP, 16, 8), (SAME, 8, 8), (UP, 8, 4), (SAME, 4, 4),
-          (UP, 4, 2), (SAME, 2, 2), (UP, 2, 1)],
-    256: [(SAME, 16, 16), (UP, 16, 16), (SAME, 16, 16), (UP, 16, 8), (SAME, 8, 8), (UP, 8, 8), (SAME, 8, 8),
-          (UP, 8, 4), (SAME, 4, 4), (UP, 4, 2), (SAME, 2, 2), (UP, 2, 1)],
-    512: [(SAME, 16, 16), (UP, 16, 16), (SAME, 16, 16), (UP, 16, 8), (SAME, 8, 8), (UP, 8, 8), (SAME, 8, 8),
-          (UP, 8, 4), (SAME, 4, 4), (UP, 4, 2), (SAME, 2, 2), (UP, 2, 1), (SAME, 1, 1), (UP, 1, 1)],
-}  # fmt: skip
+from bigsleep.models.published import BIGGAN_LAYERS
+
 VIT_B_32 = dict(
     embed_dim=512, image_resolution=224, vision_layers=12, vision_width=768, vision_patch_size=32, context_length=77,
     vocab_size=49408, transformer_width=512, transformer_heads=8, transformer_layers=12,
