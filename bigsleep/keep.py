@@ -1,11 +1,35 @@
-"""Where single pictures go."""
+"""Where single pictures go, and what is left out of them."""
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
 
 from bigsleep.batch import Job, Outcome
-from bigsleep.picture import name_of, save, save_new
+from bigsleep.picture import Picture, name_of, save, save_new
+
+
+class Keeper(Protocol):
+    """What puts outcomes where they belong."""
+
+    def keep(self, outcome: Outcome) -> Path | None: ...
+
+    def add_failure(self, outcome: Outcome) -> None: ...
+
+
+class Bare:
+    """Has another keeper keep pictures without recipes and states."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper, self.add_failure = keeper, keeper.add_failure
+
+    def keep(self, outcome: Outcome) -> Path | None:
+        with Image.open(io.BytesIO(outcome.png)) as image:
+            return self.keeper.keep(replace(outcome, png=Picture(image).png(bare=True)))
 
 
 class Files:

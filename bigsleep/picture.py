@@ -298,6 +298,12 @@ def name_of(template: str, index: int, variation: int, prompt: str, seed: int, m
     return f"{name}.png"
 
 
+def check_image(path: str | Path) -> None:
+    """Raise :class:`BigsleepError` unless there is an image in the file ``path``; its pixels are not looked at yet."""
+    with opened(path):
+        pass
+
+
 def check_target(path: Path) -> None:
     """Raise :class:`BigsleepError` unless a picture can be written to ``path``."""
     if path.suffix.lower() != ".png":

@@ -6,12 +6,14 @@ import os
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from bigsleep.errors import BigsleepError
 from bigsleep.settings import OPTIONS, Settings, flag_of
+from bigsleep.state import unpacked
 
 FORMAT = 1  # of recipes and states; a picture with a greater one is of a newer bigsleep
 
@@ -97,9 +99,52 @@ def circumstances() -> dict[str, Any]:
     return {"versions": {"bigsleep": version("bigsleep"), "torch": torch.__version__}, "machine": machine()}
 
 
-def most_threads(settings: Settings) -> Settings:
-    """``settings`` of a recipe with no more threads than this machine has cores."""
-    from dataclasses import replace
+def settings_here(settings: Settings) -> Settings:
+    """``settings`` of a recipe as this machine can follow them: on a device that is here, with no more threads than cores."""
+    import torch
 
     cores = os.cpu_count() or 1
-    return replace(settings, threads=cores) if (settings.threads or 0) > cores else settings
+    if (settings.threads or 0) > cores:
+        settings = replace(settings, threads=cores)
+    here = {"cpu", "cuda" if torch.cuda.is_available() else "", "mps" if torch.backends.mps.is_available() else ""}
+    if settings.device.partition(":")[0] not in here:
+        settings = replace(settings, device="auto", precision="auto")
+    return settings
+
+
+def described(path: Path, recipe: Mapping[str, Any], settings: Settings, state: bytes) -> str:
+    """What ``bigsleep info`` says of the picture in ``path``."""
+    going, versions = recipe.get("going"), recipe["versions"]
+    length = f"step {recipe['step']}" + (f" of {settings.steps}" if settings.steps is not None else "")
+    rows = [
+        ("prompt", recipe["prompt"]),
+        ("avoid", " | ".join(settings.avoid)),
+        ("images", " | ".join(settings.image_prompt)),
+        ("start", settings.start or ""),
+        ("model", f"{settings.model}, CLIP {settings.clip}"),
+        ("seed", str(settings.seed)),
+        ("made", f"{length}, score {recipe['score']:.3f}"),
+        ("by", ", ".join([*(f"{name} {number}" for name, number in versions.items()), str(recipe.get("machine", ""))])),
+        ("holds", held_in(state, going)),
+        ("again", shlex.join(["bigsleep", "redo", str(path)])),
+        ("onward", shlex.join(["bigsleep", "continue", str(path)]) if state else ""),
+        ("command", command_of(recipe, settings)),
+    ]
+    return "\n".join([str(path), *(f"  {name:8} {printable(text)}" for name, text in rows if text)])
+
+
+def held_in(state: bytes, going: Any) -> str:
+    """What can be gone on from, in words."""
+    if not state:
+        return "no latents: the words and the seed alone make it again"
+    names = {name for name, _ in unpacked(state)}
+    layers = len({name.partition(".")[0] for name in names if name.startswith("layer")})
+    told = f"the latents of {layers} layer{'s' * (layers != 1)}"
+    if isinstance(going, dict) and "search.random" in names:
+        told += f", and its unfinished dream at step {going.get('step')}"
+    return told
+
+
+def printable(text: str) -> str:
+    """``text`` from a file as a terminal may show it: what would move the cursor or change colours is escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -20,6 +20,7 @@ import click
 
 from bigsleep.batch import Job, Outcome, reason
 from bigsleep.errors import BigsleepError
+from bigsleep.keep import Keeper
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Progress
@@ -31,14 +32,6 @@ class Runner(Protocol):
     def outcomes(self, jobs: list[Job]) -> Iterator[Outcome]: ...
 
     def stop(self) -> None: ...
-
-
-class Keeper(Protocol):
-    """What puts outcomes where they belong."""
-
-    def keep(self, outcome: Outcome) -> Path | None: ...
-
-    def add_failure(self, outcome: Outcome) -> None: ...
 
 
 def run(jobs: list[Job], runner: Runner, keeper: Keeper, stop: Stop, show: Show, say: Say, debug: bool) -> None:

@@ -14,6 +14,7 @@ from click_default_group import DefaultGroup
 from bigsleep.commands.batch import batch_command
 from bigsleep.commands.dream import dream_command
 from bigsleep.commands.models import models_command
+from bigsleep.commands.pictures import continue_command, info_command, redo_command, sheet_command
 from bigsleep.errors import BigsleepError
 from bigsleep.terminal import leave
 
@@ -45,6 +46,8 @@ def cli() -> None:
 cli.add_command(dream_command)
 cli.add_command(batch_command)
 cli.add_command(models_command)
+for command in (info_command, redo_command, continue_command, sheet_command):
+    cli.add_command(command)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:

@@ -8,28 +8,16 @@ from typing import Any
 import click
 
 from bigsleep.batch import Local, models_key
-from bigsleep.commands.options import given, list_options, settings_options
+from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
+from bigsleep.keep import Bare
 from bigsleep.lists import read_jobs, read_list, shard_of
 from bigsleep.picture import check_target, name_of
-from bigsleep.settings import OPTIONS, Settings
+from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run
 
 
-class Batch(click.Command):
-    """A command whose ``--help`` leaves the options of a dream to ``bigsleep --help``."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            row for param in self.get_params(ctx) if param.name not in OPTIONS and (row := param.get_help_record(ctx))
-        ]
-        with formatter.section("Options"):
-            formatter.write_dl(rows)
-        formatter.write_paragraph()
-        formatter.write_text("All options of a dream are taken too: bigsleep --help lists them.")
-
-
-@click.command("batch", cls=Batch)
+@click.command("batch", cls=DreamCommand)
 @click.argument("file", metavar="FILE|-", required=False)
 @settings_options
 @list_options
@@ -55,6 +43,7 @@ def batch_command(
     name: str,
     variations: int,
     parallel: int,
+    no_recipe: bool,
     as_json: bool,
     null: bool,
     quiet: bool,
@@ -89,6 +78,7 @@ def batch_command(
         left = [job for job in jobs if job.key not in manifest.done]
         show = Show(quiet, len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
+        keeper = Bare(manifest) if no_recipe else manifest
         common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
         if not left:
             return
@@ -96,12 +86,12 @@ def batch_command(
             local = Local(parallel, on_step=show.step, note=show.note, quiet=quiet)
             if common:
                 local.models(common)
-            run(left, local, manifest, stop, show, say, debug)
+            run(left, local, keeper, stop, show, say, debug)
             return
         from bigsleep.cluster import Cluster
 
         with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
-            run(left, cluster, manifest, stop, show, say, debug)
+            run(left, cluster, keeper, stop, show, say, debug)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -10,10 +10,10 @@ import click
 from bigsleep.batch import Local, jobs_of
 from bigsleep.commands.options import given, list_options, settings_options
 from bigsleep.errors import BigsleepError
-from bigsleep.keep import Files
+from bigsleep.keep import Bare, Files
 from bigsleep.lists import decoded, read_list
-from bigsleep.picture import check_target
-from bigsleep.prompt import Prompt
+from bigsleep.picture import check_image, check_target
+from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run
 
@@ -32,6 +32,7 @@ def dream_command(
     name: str,
     variations: int,
     parallel: int,
+    no_recipe: bool,
     as_json: bool,
     null: bool,
     quiet: bool,
@@ -53,6 +54,7 @@ def dream_command(
     files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
+    check_images(settings)
     stop, show = Stop(), Show(quiet, len(jobs))
     from bigsleep.dreamer import read_prompt
 
@@ -60,4 +62,12 @@ def dream_command(
         read_prompt(prompt, settings)
     runner = Local(parallel, snapshots=True, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
     runner.models(settings)
-    run(jobs, runner, files, stop, show, Say(as_json, null), debug)
+    run(jobs, runner, Bare(files) if no_recipe else files, stop, show, Say(as_json, null), debug)
+
+
+def check_images(settings: Settings) -> None:
+    """Raise :class:`BigsleepError` unless there are images where ``settings`` say, before any model is waited for."""
+    if settings.start is not None:
+        check_image(settings.start)
+    for text in settings.image_prompt:
+        check_image(parse_phrase(text, text).text)

@@ -12,7 +12,20 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from bigsleep.settings import Settings, flag_of
+from bigsleep.settings import OPTIONS, Settings, flag_of
+
+
+class DreamCommand(click.Command):
+    """A command whose ``--help`` leaves the options of a dream to ``bigsleep --help``."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            row for param in self.get_params(ctx) if param.name not in OPTIONS and (row := param.get_help_record(ctx))
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write_text("All options of a dream are taken too: bigsleep --help lists them.")
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,6 +99,7 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="Pictures of each prompt, each with a seed of its own."),
         click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
                      help="Dreams that share each step of the models; faster, and more memory."),
+        click.option("--no-recipe", is_flag=True, help="Write bare PNGs, which nothing can be made again or go on from."),
         click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
         click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
         offline_option,
