@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import psutil
-from PIL import Image
 
 from bigsleep.gallery import Gallery
 from bigsleep.picture import Picture

@@ -9,10 +9,9 @@ import io
 import json
 import math
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from urllib.parse import quote
 
 from PIL import Image, ImageOps
 
-from bigsleep.batch import HOW, Outcome
+from bigsleep.batch import Outcome
 from bigsleep.errors import BigsleepError
+from bigsleep.keep import Keeper
 from bigsleep.picture import check_folder, insides, opened, plain, save
-from bigsleep.settings import Settings, flag_of
+from bigsleep.recipe import checked_recipe, command_of, settings_of
 
 SIDE = 192  # of a thumbnail, in pixels
 COLUMNS = 10  # of a sheet of thumbnails
@@ -122,7 +122,7 @@ class Gallery:
 class KeptUp:
     """What keeps a batch's outcomes, and now and then, and at the end, writes the folder's page too."""
 
-    def __init__(self, keeper: Any, gallery: Gallery) -> None:
+    def __init__(self, keeper: Keeper, gallery: Gallery) -> None:
         self.keeper, self.gallery, self.due = keeper, gallery, 0.0
 
     def keep(self, outcome: Outcome) -> Path | None:
@@ -171,7 +171,7 @@ def facts_of(recipe: dict[str, Any]) -> dict[str, Any]:
         "seed": str(seed) if isinstance(seed := settings.get("seed"), int) else "",
         "model": model if isinstance(model := settings.get("model"), str) else "",
         "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
-        "command": command_of(recipe),
+        "command": command_for(recipe),
     }
 
 
@@ -179,18 +179,11 @@ def number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def command_of(recipe: dict[str, Any]) -> str:
-    """A line for the shell that makes the picture again, all its options named; empty where the recipe is damaged."""
+def command_for(recipe: dict[str, Any]) -> str:
+    """A line for the shell that makes the picture again; empty where the recipe is damaged, or not for this version."""
     try:
-        settings, words = Settings.of(recipe["settings"]), ["bigsleep", "dream", recipe["prompt"]]
-        for item in fields(Settings):
-            value = getattr(settings, item.name)
-            if value in (None, item.default) or item.name in HOW:
-                continue
-            for one in value if item.metadata["many"] else (value,):
-                words += [flag_of(item.name)] if one is True else [flag_of(item.name), str(one)]
-        return shlex.join(words)
-    except (BigsleepError, KeyError, TypeError):
+        return command_of(checked_recipe(recipe, ""), settings_of(recipe, ""))
+    except BigsleepError:
         return ""
 
 

@@ -24,7 +24,9 @@ EVIL = (
 )  # fmt: skip
 
 
-def put(folder: Path, name: str, prompt: object = "a house", score: object = 0.5, made: int = 0, **settings: object) -> None:
+def put(
+    folder: Path, name: str, prompt: object = "a house", score: object = 0.5, made: int = 0, **settings: object
+) -> None:
     """A small picture with a recipe, which may be one that no dream writes, of a colour of its own."""
     colour = tuple(random.Random(name).randbytes(3))
     recipe = {"prompt": prompt, "settings": SETTINGS | settings, "score": score, "step": 3, "versions": {}}
@@ -69,7 +71,11 @@ def test_the_command_writes_a_page_and_prints_where_it_is(bigsleep):
     page = (work / "out" / "index.html").read_text()
     assert "a cat" in page and "foreign" not in page and "broken" not in page
     elsewhere = bigsleep("gallery", "out", "-o", "all.html", "--quiet")
-    assert elsewhere.stdout == "all.html\n" and elsewhere.stderr == "" and 'href="out/cat.png"' in (work / "all.html").read_text()
+    assert (
+        elsewhere.stdout == "all.html\n"
+        and elsewhere.stderr == ""
+        and 'href="out/cat.png"' in (work / "all.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,9 @@ def test_batch_keeps_the_page_up_to_date(bigsleep):
     quick = ("--model", "emoji", "--steps", "1", "--auditions", "1", "--cutouts", "2")
     done = bigsleep("batch", "list.txt", *quick, "--output-dir", "out", "--gallery")
     page = (work / "out" / "index.html").read_text()
-    assert done.returncode == 0 and done.stdout == "out/a_cat.png\nout/a_dog.png\n" and "a cat" in page and "a dog" in page
+    assert (
+        done.returncode == 0 and done.stdout == "out/a_cat.png\nout/a_dog.png\n" and "a cat" in page and "a dog" in page
+    )
     (work / "out" / "index.html").unlink()
     bigsleep("batch", "list.txt", *quick, "--output-dir", "out", "--gallery")  # nothing left to dream
     assert "a dog" in (work / "out" / "index.html").read_text()
@@ -148,7 +156,7 @@ def test_by_keyboard_alone_a_picture_is_found_looked_at_and_left(chromium, folde
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#title") == "a cat" and page.is_disabled("#after")
     command = page.inner_text("#command")
-    assert command == "bigsleep dream 'a cat' --steps 3 --seed 11 --avoid night --model emoji --clip emoji"
+    assert command == "bigsleep 'a cat' --steps 3 --seed 11 --avoid night --model emoji --clip emoji"
     assert json.loads(page.locator("#recipe").text_content())["settings"]["seed"] == 11
     page.keyboard.press("Escape")
     assert page.is_hidden("dialog") and page.evaluate("document.activeElement.innerText").startswith("a cat")

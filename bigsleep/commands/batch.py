@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 from bigsleep.batch import Local, models_key
 from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
-from bigsleep.keep import Bare
+from bigsleep.gallery import Gallery, KeptUp
+from bigsleep.keep import Bare, Keeper
 from bigsleep.lists import read_jobs, read_list, shard_of
 from bigsleep.picture import check_target, name_of
 from bigsleep.settings import Settings
@@ -37,6 +39,7 @@ from bigsleep.terminal import Say, Show, Stop, run
     metavar="N",
     help="CPUs of a Ray worker without GPU.  [default: 1]",
 )
+@click.option("--gallery", is_flag=True, help="Keep a page of the folder's pictures up to date, as index.html in it.")
 def batch_command(
     file: str | None,
     output_dir: Path,
@@ -52,6 +55,7 @@ def batch_command(
     shard: tuple[int, int] | None,
     address: str | None,
     cpus_per_worker: int,
+    gallery: bool,
     **options: Any,
 ) -> None:
     """Dream of each prompt of a list, and go on where it stopped when told so again.
@@ -61,16 +65,19 @@ def batch_command(
     if file is None:
         taken = f", before --ray, which took {address} for its address" if address else ""
         raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin{taken}", usage=True)
+    if gallery and no_recipe:
+        raise BigsleepError("--gallery shows what recipes say: leave out --no-recipe", usage=True)
     settings = Settings.of(given(options))
     name_of(name, 1, 1, "a house", 0, settings.model)
     jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)
     if shard:
         jobs = shard_of(jobs, *shard)
     make_folder(output_dir)
+    page = Gallery(output_dir, output_dir / "index.html") if gallery else None
     stop, say = Stop(), Say(as_json, null)
     from bigsleep.manifest import Manifest
 
-    with Manifest(output_dir, shard, name) as manifest:
+    with Manifest(output_dir, shard, name) as manifest, kept_up(manifest, page) as kept:
         if force:
             manifest.forget(jobs)
         for record in manifest.adopt(jobs):
@@ -78,7 +85,7 @@ def batch_command(
         left = [job for job in jobs if job.key not in manifest.done]
         show = Show(quiet, len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
-        keeper = Bare(manifest) if no_recipe else manifest
+        keeper = Bare(kept) if no_recipe else kept
         common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
         if not left:
             return
@@ -92,6 +99,10 @@ def batch_command(
 
         with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
             run(left, cluster, keeper, stop, show, say, debug)
+
+
+def kept_up(manifest: Keeper, page: Gallery | None) -> AbstractContextManager[Keeper]:
+    return nullcontext(manifest) if page is None else KeptUp(manifest, page)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
