@@ -286,6 +286,8 @@ class Dream:
         )
         self.broken_off: Going | None = None  # what to go on from, as of the last snapshot
         self.on_step = on_step
+        # What was shown at each step, by seed, where a film is wanted: ``trails`` is then a dictionary to be filled.
+        self.trails: dict[int, list[Mapping[str, Tensor]]] | None = None
         self.best: Snapshot | None = None
         self.stopped = threading.Event()
 
@@ -338,6 +340,16 @@ class Dream:
             state |= named("best", best.latents)
         return Picture(Image.fromarray(pixels), recipe, encode(state))
 
+    def growth(self, frames: int) -> Iterator[Image.Image]:
+        """``frames`` images of how the best picture grew, at equal change; of a dream whose ``trails`` were filled."""
+        from bigsleep.morph import growth
+
+        assert self.best is not None and self.trails is not None, "the dream is over, and was remembered"
+        began = self.origin.going.step if self.origin.going else 0
+        trail = self.trails.get(self.best.seed, [])[: max(0, self.best.step - began + 1)]
+        states = [{name: tensor.float() for name, tensor in state.items()} for state in trail]
+        return growth(states or [self.best.latents], self.settings, self.models, frames)
+
     def recorded(self, seed: int) -> Settings:
         """The settings as a recipe has them: of one seed, and with no folder names."""
         images = tuple(Path(image).name for image in self.settings.image_prompt)
@@ -365,6 +377,25 @@ class Course:
         self.score: float | None = None
         if going is not None:
             self.resume(going)
+        if dreaming.origin.carried is not None:
+            self.carry(dreaming.origin.carried)
+        self.trail()
+
+    def carry(self, latents: Mapping[str, Tensor]) -> None:
+        """Begin with the noise of other ``latents``, in as many layers as both have."""
+        for search in self.searches:
+            state = search.shown()
+            noise = {name: part for name, part in latents.items() if name.endswith(".noise") and name in state}
+            search.show({**state, **{name: part.expand_as(state[name]) for name, part in noise.items()}})
+
+    def trail(self) -> None:
+        """Remember what the searches show, where a film is wanted."""
+        if self.dreaming.trails is None:
+            return
+        for search in self.searches:
+            assert search.settings.seed is not None
+            shown = {name: tensor.half().cpu() for name, tensor in search.shown().items()}
+            self.dreaming.trails.setdefault(search.settings.seed, []).append(shown)
 
     def resume(self, going: Going) -> None:
         """Go on where a dream was broken off; its best so far is a picture again."""
@@ -378,6 +409,7 @@ class Course:
     def advance(self) -> Snapshot | None:
         """Count the step that all searches have just made; a snapshot where one is due."""
         self.step += 1
+        self.trail()
         return self.look()
 
     def look(self) -> Snapshot | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigsleep.cutouts import Cutouts, cut, draw_cutouts
@@ -236,6 +237,13 @@ class Optimizer:
         noise, logits = search.average.values()
         shares = class_shares(logits, search.settings.classes, search.settings.max_classes)
         return (self.generator(noise[None], shares[None])[0] / 2 + 0.5).clamp(0, 1)
+
+    def finished(self, search: Search, side: int) -> Tensor:
+        """That picture as it is shown: ``[3, side, side]`` in 0..1."""
+        image = self.render(search)
+        if image.shape[1] != side:
+            image = F.interpolate(image[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        return image
 
     @torch.no_grad()
     def score(self, search: Search, image: Tensor) -> float:

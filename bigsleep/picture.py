@@ -58,6 +58,13 @@ class Picture:
             recipe, state = insides(image, path)
             return cls(plain(image), recipe, state)
 
+    @classmethod
+    def read(cls, png: bytes, name: str) -> Picture:
+        """The picture that a file's bytes ``png`` are; ``name`` is for messages. Fails as :meth:`open`."""
+        with Image.open(io.BytesIO(png)) as image:
+            recipe, state = insides(image, name)
+            return cls(plain(image), recipe, state)
+
     @property
     def latents(self) -> dict[str, Tensor]:
         """The tensors that the picture was made of, by name (``layer0.noise``, …); none in a foreign image."""
