@@ -24,7 +24,7 @@ BUILT_IN = {"emoji": EMOJI}
 # What Big Sleep published in 2021 and thousands of pictures were made with.
 BIG_SLEEP = dict(
     lr=0.07, class_lr=0.07, schedule="constant", cutout_min=0.5, cutout_max=0.95, augment=0.0, classes="sigmoid",
-    stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.99, save_every=50,
+    stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.5, save_every=50,
     resample="antialiased",
 )  # fmt: skip
 # Cost decides these: a CPU takes seconds for a step. Not tuned on the real weights.
