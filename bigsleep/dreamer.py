@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from bigsleep.budget import fitting_steps, pace
 from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
 from bigsleep.models.catalogue import check_names, generator_row, load_generator, load_perceptor
@@ -83,6 +84,21 @@ class Models:
     def optimizer(self) -> Optimizer:
         """The loop over these models, with their copies in the steps' precision."""
         return Optimizer(self.generator, self.perceptor, DTYPES[self.precision], self.compile)
+
+    @cached_property
+    def paces(self) -> dict[int, float]:
+        """Seconds of a step by its number of cutouts, as far as they were timed."""
+        return {}
+
+    def fitting_steps(self, settings: Settings, seconds: float, note: Callable[[str], None]) -> int:
+        """The steps under complete ``settings`` that fit ``seconds``; ``note`` gets a line when they are first timed."""
+        timed = settings.cutouts in self.paces
+        if not timed:
+            self.paces[settings.cutouts] = pace(self.optimizer, settings)
+        steps = fitting_steps(seconds, self.paces[settings.cutouts], settings.best_of)
+        if not timed:
+            note(f"{steps} steps fit {seconds:.0f} s here; --steps, --time or --preset set another budget")
+        return steps
 
     @cached_property
     def weights(self) -> dict[str, str]:
@@ -202,9 +218,13 @@ def find_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def complete_settings(settings: Settings, models: Models) -> Settings:
-    """``settings`` with every preference of the models filled in: what the recipe records."""
-    preferred = generator_row(models.model).preferred(models.device.type)
+def complete_settings(settings: Settings, models: Models, note: Callable[[str], None] = lambda _: None) -> Settings:
+    """``settings`` with every preference of the models filled in: what the recipe records.
+
+    ``note`` gets a line where the steps are those that fit a time.
+    """
+    row = generator_row(models.model)
+    preferred = row.preferred(models.device.type, settings.preset)
     # A generator of another size than the published ones is enlarged, or reduced, to 512.
     size = models.generator.size if models.generator.size in SIZES else 512
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
@@ -216,10 +236,15 @@ def complete_settings(settings: Settings, models: Models) -> Settings:
     if settings.max_classes is not None and settings.max_classes > models.generator.num_classes:
         most = models.generator.num_classes
         raise BigsleepError(f"--max-classes is {settings.max_classes}: {models.model} has {most} classes", usage=True)
-    return replace(
+    if models.model == "emoji" and settings.classes == "sigmoid":
+        raise BigsleepError("--classes sigmoid leaves the built-in model nothing to see: give softmax", usage=True)
+    settings = replace(
         settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device),
         precision=models.precision, threads=torch.get_num_threads(), compile=models.compile,
     )  # fmt: skip
+    if settings.steps is None and settings.time is None:
+        settings = replace(settings, steps=models.fitting_steps(settings, row.seconds(settings.preset), note))
+    return settings
 
 
 class Dream:
@@ -280,7 +305,7 @@ class Dream:
         self.origin = origin or Origin()
         self.origin.check(self.models.weights)
         # Latents mean what they did only under the classes that they were dreamt with.
-        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models)
+        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models, note)
         self.images = self.origin.images or tuple(
             image_features(phrase.text, self.models.perceptor) for phrase in image_phrases(asked.image_prompt)
         )

@@ -64,6 +64,10 @@ class Settings:
         From the constructor, if a value is out of its range or of the wrong type.
     """
 
+    preset: str | None = option(
+        None, "Preferences instead of the model's: Big Sleep's own, what a minute allows, or what half an hour does.",
+        choices=("bigsleep", "fast", "best"), shown="none",
+    )  # fmt: skip
     steps: int | None = option(None, "Optimisation steps.", kind=int, least=0, most=1_000_000, shown="the model's")
     time: float | None = option(
         None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
