@@ -44,6 +44,7 @@ def batch_command(
     file: str | None,
     output_dir: Path,
     name: str,
+    expand: bool,
     variations: int,
     parallel: int,
     no_recipe: bool,
@@ -69,7 +70,7 @@ def batch_command(
         raise BigsleepError("--gallery shows what recipes say: leave out --no-recipe", usage=True)
     settings = Settings.of(given(options))
     name_of(name, 1, 1, "a house", 0, settings.model)
-    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)
+    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations, expand)
     if shard:
         jobs = shard_of(jobs, *shard)
     make_folder(output_dir)

@@ -13,7 +13,7 @@ from bigsleep.commands.options import film_option, given, length_options, list_o
 from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
-from bigsleep.lists import decoded, read_list
+from bigsleep.lists import decoded, expanded, read_list
 from bigsleep.picture import check_image, check_target
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
@@ -37,6 +37,7 @@ def dream_command(
     output: Path | None,
     output_dir: Path,
     name: str,
+    expand: bool,
     variations: int,
     parallel: int,
     no_recipe: bool,
@@ -56,6 +57,8 @@ def dream_command(
     if prompts == ("-",):
         lines = decoded(read_list("-"), "stdin").split("\n")
         prompts = tuple(line.strip() for line in lines if line.strip()) or ("",)
+    if expand:
+        prompts = tuple(each for prompt in prompts for each in expanded(prompt))
     jobs = jobs_of(prompts, settings, variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)

@@ -94,7 +94,8 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
         click.option("--name", default="{slug}", metavar="TEMPLATE",
-                     help="File names, of {index}, {variation}, {slug}, {seed} and {model}.  [default: {slug}]"),
+                     help="File names, of {index}, {variation}, {slug}, {seed}, {model} and {date}.  [default: {slug}]"),
+        click.option("--expand", is_flag=True, help="Make a picture of each choice in {red,green,blue}."),
         click.option("--variations", type=click.IntRange(1, 1_000_000), default=1, metavar="K",
                      help="Pictures of each prompt, each with a seed of its own."),
         click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
