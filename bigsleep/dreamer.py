@@ -236,8 +236,6 @@ def complete_settings(settings: Settings, models: Models, note: Callable[[str], 
     if settings.max_classes is not None and settings.max_classes > models.generator.num_classes:
         most = models.generator.num_classes
         raise BigsleepError(f"--max-classes is {settings.max_classes}: {models.model} has {most} classes", usage=True)
-    if models.model == "emoji" and settings.classes == "sigmoid":
-        raise BigsleepError("--classes sigmoid leaves the built-in model nothing to see: give softmax", usage=True)
     settings = replace(
         settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device),
         precision=models.precision, threads=torch.get_num_threads(), compile=models.compile,
@@ -306,6 +304,9 @@ class Dream:
         self.origin.check(self.models.weights)
         # Latents mean what they did only under the classes that they were dreamt with.
         self.settings = complete_settings(asked.filled(self.origin.classes()), self.models, note)
+        if self.settings.model == "emoji" and self.settings.classes == "sigmoid":
+            # A little of each of its classes is one flat colour, whose gradient is 0.
+            raise BigsleepError("--classes sigmoid shows the built-in model nothing: give softmax", usage=True)
         self.images = self.origin.images or tuple(
             image_features(phrase.text, self.models.perceptor) for phrase in image_phrases(asked.image_prompt)
         )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bigsleep.batch import Local, models_key
-from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
+from bigsleep.commands.options import DreamCommand, expand_option, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
 from bigsleep.gallery import Gallery, KeptUp
 from bigsleep.keep import Bare, Keeper
@@ -23,6 +23,7 @@ from bigsleep.terminal import Say, Show, Stop, run
 @click.argument("file", metavar="FILE|-", required=False)
 @settings_options
 @list_options
+@expand_option
 @click.option("--force", is_flag=True, help="Delete the list's pictures and records in the folder, and start over.")
 @click.option(
     "--shard",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from bigsleep.batch import Job, Local, jobs_of
-from bigsleep.commands.options import film_option, given, length_options, list_options, settings_options
+from bigsleep.commands.options import expand_option, film_option, given, length_options, list_options, settings_options
 from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @settings_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write exactly this file.")
 @list_options
+@expand_option
 @click.option("--overwrite", is_flag=True, help="Replace a picture of the same name instead of numbering the new one.")
 @click.option("--save-progress", is_flag=True, help="Keep every snapshot, as NAME.0050.png and so on.")
 @film_option("Film the dream's growth")

@@ -89,13 +89,15 @@ def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
         raise click.BadParameter(f"{value!r}: {error}") from None
 
 
+expand_option = click.option("--expand", is_flag=True, help="Make a picture of each choice in {red,green,blue}.")
+
+
 def list_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of where pictures go and what is said of them."""
     options = [
         click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
         click.option("--name", default="{slug}", metavar="TEMPLATE",
                      help="File names, of {index}, {variation}, {slug}, {seed}, {model} and {date}.  [default: {slug}]"),
-        click.option("--expand", is_flag=True, help="Make a picture of each choice in {red,green,blue}."),
         click.option("--variations", type=click.IntRange(1, 1_000_000), default=1, metavar="K",
                      help="Pictures of each prompt, each with a seed of its own."),
         click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
