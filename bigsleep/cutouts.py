@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +63,22 @@ def draw_cutouts(
     shift = 0.05 * augment * normal(1, 1, 1)
     roughness = 0.05 * augment * torch.rand(count, 1, 1, 1, generator=generator)
     return Cutouts(torch.stack(rows, 1), gain, shift, roughness, resample)
+
+
+def around(placement: Tensor, count: int, generator: torch.Generator | None = None, margin: float = 1.2) -> Cutouts:
+    """``count`` cutouts of what stands at ``placement`` ``[4]``: its middle in -1..1, the log of its half-width, its angle.
+
+    ``margin`` is their side over its own. ``generator`` moves them about a little; without it they are all alike.
+    """
+    x, y, size, _ = placement.detach().cpu().tolist()
+    chance = torch.zeros(count, 3) if generator is None else torch.randn(count, 3, generator=generator)
+    side = margin * math.exp(size) * torch.exp(0.1 * chance[:, 0])
+    offset = torch.tensor([x, y]) + 0.06 * side[:, None] * chance[:, 1:]
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, :, 2] = offset
+    nothing = torch.zeros(count, 1, 1, 1)
+    return Cutouts(theta, torch.ones(count, 3, 1, 1), nothing, nothing)
 
 
 def cut(image: Tensor, cutouts: Cutouts, size: int, generator: torch.Generator | None = None) -> Tensor:

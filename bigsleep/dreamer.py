@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bigsleep.budget import fitting_steps, pace
 from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
+from bigsleep.layers import described
 from bigsleep.models.catalogue import check_names, generator_row, load_generator, load_perceptor
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor, tokens_of
@@ -29,6 +29,7 @@ from bigsleep.models.weights import WeightsMissing
 from bigsleep.optimizer import Optimizer, Search
 from bigsleep.origin import Going, Mark, Origin, start_with
 from bigsleep.picture import Picture
+from bigsleep.plan import planned
 from bigsleep.prompt import Phrase, Prompt, parse_phrase
 from bigsleep.recipe import FORMAT, circumstances
 from bigsleep.settings import SIZES, Settings
@@ -56,7 +57,8 @@ class Snapshot:
     """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed.
 
     ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
-    are what the picture was made of, by name (``layer0.noise``, …).
+    are what the picture was made of, by name (``layer0.noise``, …); ``layers`` says in words what each layer is, and where it
+    stands.
     """
 
     image: Tensor
@@ -66,6 +68,7 @@ class Snapshot:
     share: float
     last: bool
     latents: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,6 @@ class Models:
     def optimizer(self) -> Optimizer:
         """The loop over these models, with their copies in the steps' precision."""
         return Optimizer(self.generator, self.perceptor, DTYPES[self.precision], self.compile)
-
-    @cached_property
-    def paces(self) -> dict[int, float]:
-        """Seconds of a step by its number of cutouts, as far as they were timed."""
-        return {}
-
-    def fitting_steps(self, settings: Settings, seconds: float, note: Callable[[str], None]) -> int:
-        """The steps under complete ``settings`` that fit ``seconds``; ``note`` gets a line when they are first timed."""
-        timed = settings.cutouts in self.paces
-        if not timed:
-            self.paces[settings.cutouts] = pace(self.optimizer, settings)
-        steps = fitting_steps(seconds, self.paces[settings.cutouts], settings.best_of)
-        if not timed:
-            note(f"{steps} steps fit {seconds:.0f} s here; --steps, --time or --preset set another budget")
-        return steps
 
     @cached_property
     def weights(self) -> dict[str, str]:
@@ -218,13 +206,9 @@ def find_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def complete_settings(settings: Settings, models: Models, note: Callable[[str], None] = lambda _: None) -> Settings:
-    """``settings`` with every preference of the models filled in: what the recipe records.
-
-    ``note`` gets a line where the steps are those that fit a time.
-    """
-    row = generator_row(models.model)
-    preferred = row.preferred(models.device.type, settings.preset)
+def complete_settings(settings: Settings, models: Models) -> Settings:
+    """``settings`` with every preference of the models filled in: what the recipe records."""
+    preferred = generator_row(models.model).preferred(models.device.type)
     # A generator of another size than the published ones is enlarged, or reduced, to 512.
     size = models.generator.size if models.generator.size in SIZES else 512
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
@@ -236,13 +220,10 @@ def complete_settings(settings: Settings, models: Models, note: Callable[[str], 
     if settings.max_classes is not None and settings.max_classes > models.generator.num_classes:
         most = models.generator.num_classes
         raise BigsleepError(f"--max-classes is {settings.max_classes}: {models.model} has {most} classes", usage=True)
-    settings = replace(
+    return replace(
         settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device),
         precision=models.precision, threads=torch.get_num_threads(), compile=models.compile,
     )  # fmt: skip
-    if settings.steps is None and settings.time is None:
-        settings = replace(settings, steps=models.fitting_steps(settings, row.seconds(settings.preset), note))
-    return settings
 
 
 class Dream:
@@ -303,17 +284,16 @@ class Dream:
         self.origin = origin or Origin()
         self.origin.check(self.models.weights)
         # Latents mean what they did only under the classes that they were dreamt with.
-        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models, note)
-        if self.settings.model == "emoji" and self.settings.classes == "sigmoid":
-            # A little of each of its classes is one flat colour, whose gradient is 0.
-            raise BigsleepError("--classes sigmoid shows the built-in model nothing: give softmax", usage=True)
+        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models)
         self.images = self.origin.images or tuple(
             image_features(phrase.text, self.models.perceptor) for phrase in image_phrases(asked.image_prompt)
         )
         self.broken_off: Going | None = None  # what to go on from, as of the last snapshot
+        generator = self.models.generator
+        self.plan = planned(
+            self.prompt, self.settings, generator.alpha, generator.class_names if generator.alpha else ()
+        )
         self.on_step = on_step
-        # What was shown at each step, by seed, where a film is wanted: ``trails`` is then a dictionary to be filled.
-        self.trails: dict[int, list[Mapping[str, Tensor]]] | None = None
         self.best: Snapshot | None = None
         self.stopped = threading.Event()
 
@@ -332,13 +312,20 @@ class Dream:
             yield outcome
 
     def goal(self) -> Goal:
-        """What CLIP makes of the prompt."""
+        """What CLIP makes of the prompt, and of what each layer is to be."""
         phrases = self.prompt.phrases
-        features = self.models.perceptor.encode_text([phrase.text for phrase in phrases])
+        parts = self.plan.parts if self.plan else []
+        encoded = self.models.perceptor.encode_text([*(phrase.text for phrase in phrases), *parts]).to(
+            self.models.device
+        )
+        features, own = encoded[: len(phrases)], encoded[len(phrases) :]
         weights = [phrase.weight for phrase in (*phrases, *image_phrases(self.settings.image_prompt))]
         if self.images:
-            features = torch.cat([features, F.normalize(torch.stack(self.images).float(), dim=1)])
-        return Goal(features.to(self.models.device), torch.tensor(weights, device=self.models.device))
+            images = F.normalize(torch.stack(self.images).float(), dim=1).to(self.models.device)
+            features = torch.cat([features, images])
+        one = torch.ones(1, device=self.models.device)
+        goals = tuple(Goal(row[None], one) for row in own)
+        return Goal(features, torch.tensor(weights, device=self.models.device), goals)
 
     def picture(self, snapshot: Snapshot) -> Picture:
         """``snapshot`` as a picture with the recipe to make it again inside, and the state to go on from."""
@@ -347,6 +334,7 @@ class Dream:
             "format": FORMAT,
             "prompt": self.prompt.text,
             "settings": asdict(self.recorded(snapshot.seed)),
+            "layers": list(snapshot.layers),
             "score": round(snapshot.score, 6),
             "step": snapshot.step,
             "weights": self.models.weights,
@@ -365,16 +353,6 @@ class Dream:
         if best.step != snapshot.step:
             state |= named("best", best.latents)
         return Picture(Image.fromarray(pixels), recipe, encode(state))
-
-    def growth(self, frames: int) -> Iterator[Image.Image]:
-        """``frames`` images of how the best picture grew, at equal change; of a dream whose ``trails`` were filled."""
-        from bigsleep.morph import growth
-
-        assert self.best is not None and self.trails is not None, "the dream is over, and was remembered"
-        began = self.origin.going.step if self.origin.going else 0
-        trail = self.trails.get(self.best.seed, [])[: max(0, self.best.step - began + 1)]
-        states = [{name: tensor.float() for name, tensor in state.items()} for state in trail]
-        return growth(states or [self.best.latents], self.settings, self.models, frames)
 
     def recorded(self, seed: int) -> Settings:
         """The settings as a recipe has them: of one seed, and with no folder names."""
@@ -395,7 +373,9 @@ class Course:
         going = dreaming.origin.going
         start = dreaming.origin.start if going is None else going.best.latents
         self.searches = [
-            self.optimizer.search(goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), start)
+            self.optimizer.search(
+                goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), dreaming.plan, start
+            )
             for seed in range(first, first + self.settings.best_of)
         ]
         self.rungs = halvings(self.settings.best_of)
@@ -403,25 +383,6 @@ class Course:
         self.score: float | None = None
         if going is not None:
             self.resume(going)
-        if dreaming.origin.carried is not None:
-            self.carry(dreaming.origin.carried)
-        self.trail()
-
-    def carry(self, latents: Mapping[str, Tensor]) -> None:
-        """Begin with the noise of other ``latents``, in as many layers as both have."""
-        for search in self.searches:
-            state = search.shown()
-            noise = {name: part for name, part in latents.items() if name.endswith(".noise") and name in state}
-            search.show({**state, **{name: part.expand_as(state[name]) for name, part in noise.items()}})
-
-    def trail(self) -> None:
-        """Remember what the searches show, where a film is wanted."""
-        if self.dreaming.trails is None:
-            return
-        for search in self.searches:
-            assert search.settings.seed is not None
-            shown = {name: tensor.half().cpu() for name, tensor in search.shown().items()}
-            self.dreaming.trails.setdefault(search.settings.seed, []).append(shown)
 
     def resume(self, going: Going) -> None:
         """Go on where a dream was broken off; its best so far is a picture again."""
@@ -435,7 +396,6 @@ class Course:
     def advance(self) -> Snapshot | None:
         """Count the step that all searches have just made; a snapshot where one is due."""
         self.step += 1
-        self.trail()
         return self.look()
 
     def look(self) -> Snapshot | None:
@@ -490,12 +450,13 @@ class Course:
         score = self.optimizer.score(search, image)
         if not math.isfinite(score):
             raise BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")
-        size = self.settings.image_size
-        if image.shape[1] != size:
-            image = F.interpolate(image[None], size=(size, size), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        image = self.optimizer.finished(search, self.settings.image_size).cpu()
         assert search.settings.seed is not None
         seed, latents = search.settings.seed, search.shown()
-        return search, Snapshot(image.cpu(), score, self.step, seed, self.share, self.done, latents)
+        layers = search.layers.averaged(search.average.values())
+        generator, plan = self.dreaming.models.generator, self.dreaming.plan
+        told = described(layers, plan.parts, generator.class_names if generator.alpha else None) if plan else ()
+        return search, Snapshot(image, score, self.step, seed, self.share, self.done, latents, told)
 
     def tell(self) -> None:
         if self.dreaming.on_step:

@@ -9,30 +9,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigsleep.cutouts import Cutouts, cut, draw_cutouts
-from bigsleep.goal import Goal
-from bigsleep.latents import Adam, Latents, MovingAverage, class_penalty, class_shares, noise_penalty
+from bigsleep.cutouts import Cutouts, around, cut, draw_cutouts
+from bigsleep.goal import Goal, View
+from bigsleep.latents import Adam, MovingAverage, class_penalty, noise_penalty
+from bigsleep.layers import Layers, layers_of, layers_pattern, sprites_of
 from bigsleep.memory import affordable_chunk, even_part
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
+from bigsleep.plan import Plan
 from bigsleep.settings import Settings
-from bigsleep.start import Start
+from bigsleep.start import COVERAGE, Start
 from bigsleep.state import fitted
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
 AUDITION_CUTOUTS = 4  # of those
+PART_CUTOUTS = 2  # of each layer's place
+PLACE_RATE, TINT_RATE = 0.01, 0.005  # Adam's step sizes for where layers stand, and for their tints
+SHARPER = 2  # times a sprite's side that of the picture is which steps see: small layers keep their detail
 GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
 
 
 class Search:
-    """One dream's state: its goal, latents, Adam, moving average, and its own chance.
+    """One dream's state: its goal, layers of latents, Adam, moving average, and its own chance.
 
     ``settings`` must be complete (no model preference left open). ``random`` is the dream's only source of chance and
     lives on the CPU, so that a seed means the same on every device and in any company.
     """
 
-    latents: Latents
+    layers: Layers
     adam: Adam
     average: MovingAverage
 
@@ -40,33 +45,56 @@ class Search:
         self.goal, self.settings, self.random = goal, settings, random
         self.evaluation = self.draw(EVALUATION_CUTOUTS, augment=0.0)
 
-    def begin(self, noise: Tensor, logits: Tensor) -> None:
-        """Start from noise ``[S, Z]`` and class logits ``[S, C]``."""
-        settings = self.settings
-        self.latents = Latents(noise, logits, settings.classes, settings.max_classes)
-        self.adam = Adam((self.latents.noise, settings.lr), (self.latents.logits, settings.class_lr))
-        self.average = MovingAverage(self.latents, settings.ema)
+    def begin(self, layers: Layers) -> None:
+        """Start from ``layers``."""
+        self.layers = layers
+        self.adam = Adam(*self.rated())
+        self.average = MovingAverage(layers, self.settings.ema)
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """What the steps move, by the names that a state has for it."""
-        return {f"layer0.{name}": parameter for name, parameter in self.latents.named_parameters()}
+    def rated(self) -> list[tuple[nn.Parameter, float]]:
+        """What Adam moves, with its step sizes."""
+        rated = []
+        for layer in self.layers:
+            latents = layer.latents
+            rated += [(latents.noise, self.settings.lr), (latents.logits, self.settings.class_lr)]
+            moved = [(layer.placement, PLACE_RATE), (layer.tint, TINT_RATE)]
+            rated += [(part, rate) for part, rate in moved if part.requires_grad and not layer.ground]
+        return rated
+
+    def views(self) -> list[View]:
+        """What CLIP sees in a step: cutouts of the whole, and, where layers have goals of their own, of their places."""
+        settings = self.settings
+        views = [View(self.goal, self.draw(settings.cutouts, settings.augment))]
+        parts = [
+            (layer, self.goal.parts[i])
+            for layer, i in zip(self.layers, self.layers.order, strict=True)
+            if self.goal.parts
+        ]
+        for layer, goal in parts:
+            if goal is not None and not layer.ground and len(parts) > 1:
+                views.append(View(goal, around(layer.placement, PART_CUTOUTS, self.random), COVERAGE / len(parts)))
+        return views
 
     def shown(self) -> dict[str, Tensor]:
-        """The state of the picture shown: the averaged latents."""
-        return dict(zip(self.parameters(), self.average.values(), strict=True))
+        """The state of the picture shown: the averaged layers."""
+        return self.layers.averaged(self.average.values()).state()
 
     def show(self, state: Mapping[str, Tensor]) -> None:
         """Begin anew from what :meth:`shown` gave."""
-        self.begin(*(state[name].to(self.latents.noise.device) for name in self.parameters()))
+        device = next(self.layers.parameters()).device
+        self.begin(layers_of(state, self.settings).to(device))
 
     def state(self) -> dict[str, Tensor]:
         """All that the search goes on from: parameters, Adam's moments, the average, and where chance stands.
 
         These are the tensors themselves and not copies: :meth:`restore` writes into them, and steps change them.
         """
-        tensors: dict[str, Tensor] = dict(self.parameters())
-        for name, (_, _, mean, square), total in zip(tensors.copy(), self.adam.parts, self.average.sums, strict=True):
-            tensors |= {f"mean.{name}": mean, f"square.{name}": square, f"average.{name}": total}
+        tensors = self.layers.state()
+        names = {id(tensor): name for name, tensor in tensors.items()}
+        for part, _, mean, square in self.adam.parts:
+            tensors |= {f"mean.{names[id(part)]}": mean, f"square.{names[id(part)]}": square}
+        for part, total in zip(self.layers.parameters(), self.average.sums, strict=True):
+            tensors[f"average.{names[id(part)]}"] = total
         counts = {
             "steps": torch.tensor(self.adam.steps),
             "weight": torch.tensor(self.average.weight, dtype=torch.float64),
@@ -86,16 +114,21 @@ class Search:
         return draw_cutouts(count, least, most, augment, self.random, self.settings.resample)
 
     def penalty(self, noise: Tensor, shares: Tensor) -> Tensor:
-        """What noise ``[S, Z]`` and class shares ``[S, C]`` cost beside their picture's likeness."""
-        penalty = self.settings.noise_weight * noise_penalty(noise)
-        return penalty + self.settings.class_weight * class_penalty(shares, self.settings.classes)
+        """What noise ``[L, S, Z]`` and class shares ``[L, S, C]`` cost beside their picture's likeness."""
+        return torch.stack([self.layer_penalty(*rows) for rows in zip(noise, shares, strict=True)]).sum(0)
+
+    def layer_penalty(self, noise: Tensor, shares: Tensor) -> Tensor:
+        penalty = self.settings.class_weight * class_penalty(shares, self.settings.classes)
+        if self.settings.noise_weight == 0:  # where it counts for nothing, noise may be what has no deviation
+            return penalty
+        return self.settings.noise_weight * noise_penalty(noise) + penalty
 
     def update(self, share: float) -> None:
         """Follow the gradients that the latents have, a ``share`` in 0..1 of the way through the dream."""
         if self.tied(share):
-            self.latents.tie_gradients()
+            self.layers.tie_gradients()
         self.adam.step(self.rate_at(share))
-        self.average.update(self.adam.steps)
+        self.average.update()
 
     def rate_at(self, share: float) -> float:
         return 1.0 if self.settings.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
@@ -130,9 +163,16 @@ class Optimizer:
         self.batch: int | None = None  # searches that a pass of BigGAN takes; no limit until memory ends
 
     def search(
-        self, goal: Goal, settings: Settings, random: torch.Generator, start: Mapping[str, Tensor] | None = None
+        self,
+        goal: Goal,
+        settings: Settings,
+        random: torch.Generator,
+        plan: Plan | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> Search:
         """A search for ``goal``, begun at the state ``start`` (see :meth:`Search.shown`) or the best of its auditions.
+
+        In several layers where there is a ``plan``, or where ``start`` has several.
 
         Raises
         ------
@@ -141,18 +181,14 @@ class Optimizer:
         """
         search = Search(goal, settings, random)
         if start is None:
-            noise, logits = self.start(goal, settings, search.evaluation[:AUDITION_CUTOUTS], random)
+            layers = self.start(goal, plan, settings, search.evaluation[:AUDITION_CUTOUTS], random)
         else:
-            noise, logits = fitted(start, self.pattern()).values()
-        search.begin(noise.to(self.device), logits.to(self.device))
+            pattern = layers_pattern(
+                start, self.generator.stages, self.generator.noise_size, self.generator.num_classes
+            )
+            layers = layers_of(fitted(start, pattern), settings)
+        search.begin(layers.to(self.device))
         return search
-
-    def pattern(self) -> dict[str, Tensor]:
-        """A state of this generator's sizes: what others must be like to be shown."""
-        stages, sizes = self.generator.stages, (self.generator.noise_size, self.generator.num_classes)
-        return {
-            f"layer0.{name}": torch.zeros(stages, size) for name, size in zip(("noise", "logits"), sizes, strict=True)
-        }
 
     def step(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
         """One Adam step of each search, ``shares`` in 0..1 of the way through its dream; their losses before it.
@@ -177,9 +213,8 @@ class Optimizer:
         return losses
 
     def step_together(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
-        latents = [search.latents() for search in searches]
-        noise, classes = (torch.stack(parts) for parts in zip(*latents, strict=True))
-        images = self.fast_generator(noise, classes) / 2 + 0.5
+        latents = [search.layers.latents() for search in searches]
+        images = pictures(self.fast_generator, [search.layers for search in searches], latents)
         likenesses, gradient = self.likeness_gradient(searches, images.detach())
         penalties = torch.stack([search.penalty(*both) for search, both in zip(searches, latents, strict=True)])
         # The sum's gradient in the images is the one found; handing it to backward would import sympy, a third of a second.
@@ -195,55 +230,60 @@ class Optimizer:
         device's memory cannot hold a chunk, chunks are halved from then on.
         """
         leaves = [image.requires_grad_() for image in images.split(1)]
-        cutouts = [search.draw(search.settings.cutouts, search.settings.augment) for search in searches]
+        views = [(i, view) for i, search in enumerate(searches) for view in search.views()]
         totals, gradient = torch.zeros(len(searches), device=self.device), torch.zeros_like(images)
-        begin, count = 0, sum(map(len, cutouts))
+        begin, count = 0, sum(len(view) for _, view in views)
         while begin < count:
             end = begin + even_part(count - begin, self.chunk)
-            chunk = list(pieces(cutouts, begin, end))
-            states = [searches[i].random.get_state() for i, _ in chunk]
+            chunk = list(pieces(views, begin, end))
+            states = [searches[i].random.get_state() for i, *_ in chunk]
             try:
-                found = self.chunk_gradient([(searches[i], leaves[i], part) for i, part in chunk])
+                found = self.chunk_gradient([(searches[i], leaves[i], part, share) for i, part, share in chunk])
             except torch.OutOfMemoryError:
                 if end - begin == 1:
                     raise
                 self.chunk = (end - begin) // 2
-                for (i, _), state in zip(chunk, states, strict=True):
+                for (i, *_), state in zip(chunk, states, strict=True):
                     searches[i].random.set_state(state)
                 continue
-            for (i, _), mean, part in zip(chunk, *found, strict=True):
+            for (i, *_), mean, part in zip(chunk, *found, strict=True):
                 totals[i] += mean.detach()
                 gradient[i] += part[0]
             begin = end
         return totals, gradient / GRADIENT_SCALE
 
-    def chunk_gradient(self, chunk: list[tuple[Search, Tensor, Cutouts]]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    def chunk_gradient(
+        self, chunk: list[tuple[Search, Tensor, View, float]]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """What some cutouts of each image add to its mean likeness, and to that one's scaled gradient.
 
         All gradients at once, so that of a pass which memory cuts short there is nothing left.
         """
-        crops = [cut(image, cutouts, self.perceptor.size, search.random) for search, image, cutouts in chunk]
+        crops = [cut(image, view.cutouts, self.perceptor.size, search.random) for search, image, view, _ in chunk]
         features = self.fast_perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
         means = [
-            search.goal.likeness(seen).sum() / search.settings.cutouts
-            for (search, _, _), seen in zip(chunk, features, strict=True)
+            view.goal.likeness(seen).sum() / count * view.weight
+            for (_, _, view, count), seen in zip(chunk, features, strict=True)
         ]
-        images = [image for _, image, _ in chunk]
-        return means, torch.autograd.grad(GRADIENT_SCALE * torch.stack(means).sum(), images)
+        return means, shared_gradients(means, [image for _, image, _, _ in chunk])
 
     @torch.no_grad()
     def render(self, search: Search) -> Tensor:
-        """The picture of the averaged latents in fp32: ``[3, size, size]`` in 0..1."""
-        noise, logits = search.average.values()
-        shares = class_shares(logits, search.settings.classes, search.settings.max_classes)
-        return (self.generator(noise[None], shares[None])[0] / 2 + 0.5).clamp(0, 1)
+        """The picture of the averaged latents in fp32: ``[3, side, side]`` in 0..1, as the score sees it."""
+        layers = search.layers.averaged(search.average.values())
+        return pictures(self.generator, [layers], [layers.latents()])[0].clamp(0, 1)
 
+    @torch.no_grad()
     def finished(self, search: Search, side: int) -> Tensor:
-        """That picture as it is shown: ``[3, side, side]`` in 0..1."""
-        image = self.render(search)
-        if image.shape[1] != side:
-            image = F.interpolate(image[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
-        return image
+        """That picture as it is shown: ``[3, side, side]`` in 0..1, sprites enlarged where they stand."""
+        layers = search.layers.averaged(search.average.values())
+        if not self.generator.alpha:
+            image = pictures(self.generator, [layers], [layers.latents()])
+            if image.shape[2] != side:
+                image = F.interpolate(image.clamp(0, 1), size=(side, side), mode="bicubic", antialias=True)
+            return image[0].clamp(0, 1)
+        sprites = sprites_of(self.generator(*layers.latents()))
+        return layers.finished(sprites, side, search.settings.finish == "crisp").clamp(0, 1)
 
     @torch.no_grad()
     def score(self, search: Search, image: Tensor) -> float:
@@ -252,9 +292,37 @@ class Optimizer:
         return float(search.goal.score(self.perceptor.encode_images(crops)).mean())
 
 
-def pieces(cutouts: list[Cutouts], begin: int, end: int) -> Iterator[tuple[int, Cutouts]]:
-    """The cutouts ``begin``..``end`` of all those of all searches in a row, as ``(search, its part of them)``."""
-    for i, drawn in enumerate(cutouts):
-        if begin < len(drawn) and end > 0:
-            yield i, drawn[max(begin, 0) : end]
-        begin, end = begin - len(drawn), end - len(drawn)
+def pictures(generator: Generator, layered: Sequence[Layers], latents: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Pictures ``[B, 3, side, side]`` in 0..1, one of each of ``layered``, whose ``latents`` are ``[L, S, Z]`` and ``[L, S, C]``."""
+    counts = list(map(len, layered))
+    noise, shares = (torch.cat(parts) for parts in zip(*latents, strict=True))
+    if generator.alpha:
+        sprites = sprites_of(generator(noise, shares)).split(counts)
+        side = SHARPER * generator.size
+        return torch.stack([layers.composed(part, side) for layers, part in zip(layered, sprites, strict=True)])
+    if max(counts) == 1:
+        return generator(noise, shares) / 2 + 0.5
+    made: dict[int, Tensor] = {}
+    for count in dict.fromkeys(counts):  # those of as many layers in one pass
+        which = [i for i, n in enumerate(counts) if n == count]
+        rows, classes = (torch.stack([latents[i][part] for i in which]) for part in (0, 1))
+        masks = torch.stack([layered[i].masks(generator.size) for i in which]) if count > 1 else None
+        found = generator(rows, classes, masks) if count > 1 else generator(rows[:, 0], classes[:, 0])
+        made |= dict(zip(which, found / 2 + 0.5, strict=True))
+    return torch.stack([made[i] for i in range(len(counts))])
+
+
+def shared_gradients(means: list[Tensor], images: list[Tensor]) -> tuple[Tensor, ...]:
+    """Scaled gradients of the sum of ``means`` in ``images``; of one that is there for several views, at its first place."""
+    first = {id(image): image for image in images}
+    found = torch.autograd.grad(GRADIENT_SCALE * torch.stack(means).sum(), list(first.values()))
+    left = dict(zip(first, found, strict=True))
+    return tuple(left.pop(id(image), torch.zeros_like(image)) for image in images)
+
+
+def pieces(views: list[tuple[int, View]], begin: int, end: int) -> Iterator[tuple[int, View, int]]:
+    """The cutouts ``begin``..``end`` of all those of all views in a row: ``(search, its part of a view, that view's length)``."""
+    for i, view in views:
+        if begin < len(view) and end > 0:
+            yield i, view[max(begin, 0) : end], len(view)
+        begin, end = begin - len(view), end - len(view)

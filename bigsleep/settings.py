@@ -64,10 +64,6 @@ class Settings:
         From the constructor, if a value is out of its range or of the wrong type.
     """
 
-    preset: str | None = option(
-        None, "Preferences instead of the model's: Big Sleep's own, what a minute allows, or what half an hour does.",
-        choices=("bigsleep", "fast", "best"), shown="none",
-    )  # fmt: skip
     steps: int | None = option(None, "Optimisation steps.", kind=int, least=0, most=1_000_000, shown="the model's")
     time: float | None = option(
         None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
@@ -76,10 +72,7 @@ class Settings:
     seed: int | None = option(
         None, "Seed of all that is random.", kind=int, least=0, most=2**63 - 1, shown="random, and reported"
     )
-    lr: float = option(
-        None, "Adam's step size for the noise; for BigGAN, alone, for the classes too.", kind=float, above=0, most=100,
-        shown="the model's",
-    )  # fmt: skip
+    lr: float = option(None, "Adam's step size for the noise.", kind=float, above=0, most=100, shown="the model's")
     class_lr: float = option(
         None, "Adam's step size for the classes.", kind=float, above=0, most=100, shown="the model's"
     )
@@ -127,6 +120,14 @@ class Settings:
     auditions: int = option(
         None, "Random starts that are tried; the best one dreams.", kind=int, least=1, most=1024, shown="the model's"
     )
+    layers: str = option(
+        None, "How many things, each with latents of its own, the picture may be made of: auto is what the words name.",
+        choices=("auto", *map(str, range(1, 10))), shown="the model's",
+    )  # fmt: skip
+    finish: str = option(
+        None, "How drawings are enlarged: with the edges of a drawing, or smoothly.", choices=("crisp", "smooth"),
+        shown="crisp, where the model draws",
+    )  # fmt: skip
     noise_weight: float = option(
         None, "Weight of the penalties on the noise.", kind=float, least=0, most=1000, shown="the model's"
     )
@@ -181,11 +182,8 @@ class Settings:
     def filled(self, preferences: Mapping[str, Any]) -> Settings:
         """These settings with each ``None`` replaced by the ``preferences`` of a model, where it has one.
 
-        A time budget stands instead of the preferred steps. For a model that has one step size for noise and classes,
-        ``lr`` alone sets both.
+        A time budget stands instead of the preferred steps.
         """
-        if self.lr is not None and "lr" in preferences and preferences["lr"] == preferences.get("class_lr"):
-            preferences = {**preferences, "class_lr": self.lr}
         missing = {name: value for name, value in preferences.items() if getattr(self, name) is None}
         if self.time is not None:
             missing.pop("steps", None)
@@ -244,6 +242,8 @@ def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     if value is None:
         return None
     kind = rules["kind"]
+    if kind is str and type(value) is int:  # layers=2
+        value = str(value)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         raise BigsleepError(f"{flag} takes {KINDS[kind]}, not {value!r}", usage=True)
     if kind is float:
