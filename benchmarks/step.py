@@ -88,20 +88,23 @@ def prepare_big_sleep(size: int, cutouts: int, folded: bool) -> Callable[[], Non
     return lambda: imagine.train_step(0, 0) and None
 
 
-def big_sleep_imagine(size: int, ready: Callable[[Any], Any], clip: Callable[[], Any], **options: Any) -> Any:
+def big_sleep_imagine(
+    size: int, ready: Callable[[Any], Any], clip: Callable[[], Any], config: Any = None, **options: Any
+) -> Any:
     """big-sleep's own ``Imagine`` on the CPU; ``ready`` gives its BigGAN weights, and ``clip`` makes its CLIP."""
     import torch
 
     from benchmarks.random_models import biggan_config
+    from bigsleep.models.perceptor import MEAN, STD
 
     honest, torch.cuda.is_available = torch.cuda.is_available, lambda: True
     torch.nn.Module.cuda = torch.Tensor.cuda = lambda self, *_, **__: self
     from big_sleep import big_sleep, biggan
 
     torch.cuda.is_available = honest
-    config = biggan.BigGANConfig.from_dict(biggan_config(size).to_dict())
+    config = biggan.BigGANConfig.from_dict((config or biggan_config(size)).to_dict())
     biggan.BigGAN.from_pretrained = big_sleep.BigGAN.from_pretrained = lambda _: ready(biggan.BigGAN(config))
-    normalise = __import__("torchvision").transforms.Normalize((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    normalise = __import__("torchvision").transforms.Normalize(MEAN, STD)
     big_sleep.load = lambda *_, **__: (clip().eval(), normalise)
     return big_sleep.Imagine(**{"image_size": size, "open_folder": False, "save_every": 10**9, **options})
 
