@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.judge import Detector, Found, Judge, Sight, boxes
+from benchmarks.scenes import KINDS as ASKED_KINDS
+from benchmarks.scenes import drawn_prompts, shares
 from bigsleep.models.generator import Generator
+from training.detector import TABLE, judged_writer, questions, targets
 from training.export import N_STATS, library_generator
 from training.generator import Twin, emoji_config
-from training.nouns import held_out, noun_of, plural, shown_by, with_article
+from training.nouns import JUDGED, held_out, noun_of, plural, shown_by, with_article
 from training.painting import NAMES, painted
+from training.rendering import Laid
 from training.run import Run
 from training.scenes import KINDS, Writer
 
@@ -150,3 +155,101 @@ def test_the_exported_generator_draws_what_was_trained():
         exported = generator(noise[:, None].expand(every), classes[:, None].expand(every))
     assert exported.shape == (3, 4, 64, 64)
     torch.testing.assert_close(exported, trained, atol=0.03, rtol=0)
+
+
+# --- the judge
+
+
+def thing(noun, x, y, size=0.3, colour="red", sure=0.9):
+    names = torch.full((len(JUDGED) + 1,), (1 - sure) / len(JUDGED))
+    names[JUDGED.index(noun)] = sure
+    return Found(0.9, names, (x, y, size, size), colour)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge(Detector(TABLE), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("things", "asked", "right"),
+    [
+        ([thing("cat", 0.5, 0.5)], {"include": [{"class": "cat", "count": 1}]}, True),
+        ([thing("cat", 0.5, 0.5, sure=0.05)], {"include": [{"class": "cat", "count": 1}]}, False),
+        ([thing("cat", 0.5, 0.5)], {"include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1}]}, False),
+        ([thing("cat", 0.2, 0.5), thing("dog", 0.8, 0.5)], {"include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1}]}, True),
+        ([thing("cat", 0.5, 0.5)], {"include": [{"class": "cat", "count": 1, "color": "blue"}]}, False),
+        ([thing("cat", 0.5, 0.5, colour="blue")], {"include": [{"class": "cat", "count": 1, "color": "blue"}]}, True),
+        ([thing("cat", 0.2, 0.5)] * 3, {"include": [{"class": "cat", "count": 2}], "exclude": [{"class": "cat", "count": 3}]}, False),
+        ([thing("cat", 0.2, 0.5)] * 2, {"include": [{"class": "cat", "count": 2}], "exclude": [{"class": "cat", "count": 3}]}, True),
+    ],
+)  # fmt: skip
+def test_verdicts_follow_what_is_seen(judge, things, asked, right):
+    assert judge.right(asked, Sight(things, "plain")) is right
+
+
+def test_places_are_judged_by_geneval_s_rule(judge):
+    sight = Sight([thing("cat", 0.2, 0.5), thing("dog", 0.8, 0.45)], "night")
+    for place, right in (("left of", True), ("right of", False), ("above", False)):
+        asked = {"include": [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": [place, 0]}]}
+        assert judge.right(asked, sight) is right
+    close = Sight([thing("cat", 0.5, 0.5), thing("dog", 0.54, 0.5)], "night")
+    asked = {"include": [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["left of", 0]}]}
+    assert not judge.right(asked, close)
+
+
+def test_a_setting_is_part_of_what_is_asked(judge):
+    asked = {"include": [{"class": "cat", "count": 1}], "setting": "night"}
+    assert judge.right(asked, Sight([thing("cat", 0.5, 0.5)], "night"))
+    assert not judge.right(asked, Sight([thing("cat", 0.5, 0.5)], "plain"))
+
+
+def test_the_judge_looks_at_pictures_of_any_size(judge):
+    for size in (128, 300):
+        sights = judge.look(torch.rand(2, 3, size, size))
+        assert len(sights) == 2 and all(sight.setting in TABLE["settings"] for sight in sights)
+
+
+def test_targets_say_where_things_are():
+    visible = torch.zeros(2, 128, 128)
+    visible[0, 32:64, 16:80], visible[1, :, 100:] = 1, 1
+    laid = Laid(torch.zeros(1, 3, 128, 128), torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]), torch.tensor([-1, 4]),
+                visible, torch.tensor([1.0, 0.1]))  # fmt: skip
+    wanted = targets(laid, torch.tensor([3, 5]), torch.tensor([2, 2]))
+    # The second is hidden but for a tenth.
+    torch.testing.assert_close(wanted["box"], torch.tensor([[0.375, 0.375, 0.5, 0.25]]))
+    assert wanted["at"].tolist() == [[0, 6, 6]] and wanted["heat"][0, 6, 6] == 1 and wanted["heat"].lt(1).sum() == 255
+    assert wanted["noun"].tolist() == [3] and wanted["colour"].tolist() == [2]
+    raw = torch.zeros(1, 4, 16, 16)
+    torch.testing.assert_close(boxes(raw)[0, :, 2, 5], torch.tensor([5.5 / 16, 2.5 / 16, 0.5, 0.5]))
+
+
+def test_the_exam_asks_for_what_is_shown_and_shows_something_else_besides():
+    writer = judged_writer(CONCEPTS, random.Random(0), unseen=False, others=0.02)
+    for asked, shown, wrong in questions(writer, 5):
+        nouns = sorted(writer.nouns[part.concept] for part in shown.things)
+        assert sorted(one["class"] for one in asked["include"]) == nouns
+        assert shown != wrong and (asked["tag"] == "setting") == ("setting" in asked)
+
+
+def test_prompts_are_drawn_by_a_seed_from_pairs_that_training_never_shows():
+    nouns = [noun for noun in JUDGED if noun != "skis"]
+    prompts = list(drawn_prompts(nouns, 20, seed=1))
+    assert prompts == list(drawn_prompts(nouns, 20, seed=1)) != list(drawn_prompts(nouns, 20, seed=2))
+    assert [sum(one["tag"] == kind for one in prompts) for kind in ASKED_KINDS] == [20] * 7
+    for one in prompts:
+        classes = [part["class"] for part in one["include"]]
+        assert one["prompt"].startswith("a photo of ") and all(
+            name in one["prompt"] or one["tag"] == "counting" for name in classes
+        )
+        assert len(classes) == 1 or held_out(*classes)
+        assert "setting" not in one or held_out(classes[0], one["setting"])
+        assert "color" not in one["include"][0] or "person" not in classes
+
+
+def test_shares_are_means_over_kinds_with_their_intervals():
+    kinds = ["single_object"] * 10 + ["counting"] * 10 + ["setting"] * 10
+    figures = shares(kinds, [True] * 10 + [True] * 5 + [False] * 5 + [False] * 10)
+    assert figures["overall"] == 0.75 and figures["kinds"]["setting"][0] == 0
+    low, high = figures["interval"]
+    assert 0.5 < low < 0.75 < high < 1 and figures["kinds"]["single_object"] == [1.0, 1.0, 1.0]

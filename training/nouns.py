@@ -52,7 +52,7 @@ coffee: hot beverage
 beer: beer mug, clinking beer mugs
 wine: wine glass
 milk: glass of milk
-car: automobile, sport utility vehicle, racing car, taxi, police car, oncoming automobile
+car: automobile, sport utility vehicle, racing car, taxi, police car
 truck: articulated lorry, delivery truck, pickup truck
 bus: bus, minibus, trolleybus
 train: train, locomotive, railway car, high-speed train, bullet train, metro, tram, light rail, tram car
@@ -115,6 +115,17 @@ flag: triangular flag, white flag, black flag, chequered flag
 diamond: gem stone
 egg: egg, cooking
 potato: potato, roasted sweet potato
+person: person, man, woman, person standing, older person, old man, old woman, boy, girl, child
+traffic light: horizontal traffic light, vertical traffic light
+suitcase: luggage
+frisbee: flying disc
+tennis racket: tennis
+couch: couch and lamp
+knife: kitchen knife
+bottle: bottle with popping cork
+bowl: bowl with spoon, steaming bowl
+vase: amphora
+sled: sled
 fries: french fries
 """
 NOUNS = {
@@ -162,3 +173,10 @@ def plural(phrase: str) -> str:
     ('owls', 'mice', 'glasses')
     """
     return phrase if is_plural(phrase) else ENGLISH.plural_noun(phrase)
+
+
+# What the benchmark asks for and its judge tells apart, beside everything else.
+JUDGED = sorted(
+    name.strip()
+    for name in ["\n    person", " bicycle", " car", " motorcycle", " airplane", " bus", " train", " truck", " boat", " traffic light", " stop sign", " bird", " cat", " dog", " horse", "\n    sheep", " cow", " elephant", " bear", " zebra", " giraffe", " backpack", " umbrella", " bag", " necktie", " suitcase", " frisbee", " skis", " ball", " kite", "\n    skateboard", " tennis racket", " wine", " spoon", " banana", " apple", " sandwich", " orange", " broccoli", " carrot", " hot dog", " pizza", " donut", " cake", "\n    chair", " couch", " potted plant", " bed", " toilet", " television", " laptop", " computer mouse", " keyboard", " phone", " book", " clock", " scissors", "\n    teddy bear", " toothbrush", " owl", " penguin", " frog", " lion", " tiger", " monkey", " rabbit", " mouse", " pig", " fox", " panda", " koala", " turtle", " snake", "\n    dragon", " whale", " dolphin", " fish", " shark", " octopus", " crab", " snail", " butterfly", " bee", " ladybug", " spider", " duck", " eagle", " parrot", "\n    flamingo", " swan", " chicken", " camel", " kangaroo", " hedgehog", " sun", " moon", " star", " cloud", " rainbow", " snowman", " tree", " palm tree", " cactus", "\n    flower", " mushroom", " strawberry", " pineapple", " watermelon", " lemon", " pear", " peach", " tomato", " corn", " avocado", " eggplant", " hamburger", "\n    ice cream", " cookie", " cheese", " coffee", " beer", " robot", " alien", " ghost", " skull", " astronaut", " heart", " crown", " hat", " key", " bell", " balloon", "\n    gift", " candle", " guitar", " violin", " trumpet", " drum", " camera", " rocket", " helicopter", " tractor", " castle", " house", " tent", " mountain", " anchor", "\n    pencil", " hammer", " sword", " bomb", " shoe", " boot", " shirt", " dress", " sunglasses", " diamond", " ring", " trophy", " lamp", " magnet", " envelope", " ufo", "\n    telescope", " dinosaur", " unicorn", " pumpkin\n    "]
+)

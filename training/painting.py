@@ -45,7 +45,13 @@ def painted(rgba: Tensor, paint: Tensor, hue: Tensor, ruled: Tensor) -> Tensor:
 
     Where one ``hue`` (radians) rules a picture, ``ruled``, half of them have their hues turned instead: the sheen stays.
     """
-    matrix = torch.where(paint[:, None, None] >= 0, COATS[paint.clamp_min(0)], torch.eye(4)[:3])
+    coats = COATS[paint.clamp_min(0)]
+    # No two coats are mixed alike: how strong the lights are, how much the darks are lifted.
+    mixed = torch.cat(
+        [(0.85 + 0.3 * torch.rand(len(paint), 1, 1)).expand(-1, -1, 3), 0.6 + 0.6 * torch.rand(len(paint), 1, 1)], 2
+    )
+    coats = torch.where((paint < NAMES.index("black"))[:, None, None], coats * mixed, coats)
+    matrix = torch.where(paint[:, None, None] >= 0, coats, torch.eye(4)[:3])
     turn = (paint >= 0) & (paint < len(HUES)) & (ruled > 0.6) & (torch.rand(len(paint)) < 0.5)
     other = turned(HUES[paint.clamp(0, len(HUES) - 1)] - hue)
     matrix = torch.where(turn[:, None, None], other, matrix).to(rgba.device)

@@ -169,10 +169,16 @@ KINDS: dict[str, tuple[float, str, Callable[[random.Random], Places]]] = {
 
 
 class Writer:
-    """Writes scenes: a caption, and where what goes. ``chance`` draws; ``unseen`` writes of held-out pairs only."""
+    """Writes scenes: a caption, and where what goes.
 
-    def __init__(self, concepts: list[dict], chance: random.Random, unseen: bool = False) -> None:
-        self.chance, self.unseen = chance, unseen
+    ``chance`` draws; ``unseen`` writes of held-out pairs only; ``painting`` is the share of things that are painted where
+    the kind does not say.
+    """
+
+    def __init__(
+        self, concepts: list[dict], chance: random.Random, unseen: bool = False, painting: float = 0.12
+    ) -> None:
+        self.chance, self.unseen, self.painting = chance, unseen, painting
         self.names = [concept_text(concept["label"]) for concept in concepts]
         self.nouns = [noun_of(name) for name in self.names]
         self.index = {name: i for i, name in enumerate(self.names)}
@@ -215,7 +221,7 @@ class Writer:
                 break
             if kind == "setting":
                 setting = chance.choice(list(SETTINGS))
-        paint = {"colour": 1.0, "two colours": 1.0, "size": 0.0}.get(kind, 0.12)
+        paint = {"colour": 1.0, "two colours": 1.0, "size": 0.0}.get(kind, self.painting)
         things = [self.thing(i, paint) for i in concepts]
         if kind == "two colours" and things[0].paint == things[1].paint:
             other = chance.choice([name for name in PAINTS if name != things[0].paint])
