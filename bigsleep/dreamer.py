@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from bigsleep.budget import fitting_steps, pace
 from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
 from bigsleep.layers import described
@@ -87,6 +88,21 @@ class Models:
     def optimizer(self) -> Optimizer:
         """The loop over these models, with their copies in the steps' precision."""
         return Optimizer(self.generator, self.perceptor, DTYPES[self.precision], self.compile)
+
+    @cached_property
+    def paces(self) -> dict[int, float]:
+        """Seconds of a step by its number of cutouts, as far as they were timed."""
+        return {}
+
+    def fitting_steps(self, settings: Settings, seconds: float, note: Callable[[str], None]) -> int:
+        """The steps under complete ``settings`` that fit ``seconds``; ``note`` gets a line when they are first timed."""
+        timed = settings.cutouts in self.paces
+        if not timed:
+            self.paces[settings.cutouts] = pace(self.optimizer, settings)
+        steps = fitting_steps(seconds, self.paces[settings.cutouts], settings.best_of)
+        if not timed:
+            note(f"{steps} steps fit {seconds:.0f} s here; --steps, --time or --preset set another budget")
+        return steps
 
     @cached_property
     def weights(self) -> dict[str, str]:
@@ -206,9 +222,13 @@ def find_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def complete_settings(settings: Settings, models: Models) -> Settings:
-    """``settings`` with every preference of the models filled in: what the recipe records."""
-    preferred = generator_row(models.model).preferred(models.device.type)
+def complete_settings(settings: Settings, models: Models, note: Callable[[str], None] = lambda _: None) -> Settings:
+    """``settings`` with every preference of the models filled in: what the recipe records.
+
+    ``note`` gets a line where the steps are those that fit a time.
+    """
+    row = generator_row(models.model)
+    preferred = row.preferred(models.device.type, settings.preset)
     # A generator of another size than the published ones is enlarged, or reduced, to 512.
     size = models.generator.size if models.generator.size in SIZES else 512
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
@@ -220,10 +240,13 @@ def complete_settings(settings: Settings, models: Models) -> Settings:
     if settings.max_classes is not None and settings.max_classes > models.generator.num_classes:
         most = models.generator.num_classes
         raise BigsleepError(f"--max-classes is {settings.max_classes}: {models.model} has {most} classes", usage=True)
-    return replace(
+    settings = replace(
         settings, seed=seed, model=models.model, clip=models.clip, device=str(models.device),
         precision=models.precision, threads=torch.get_num_threads(), compile=models.compile,
     )  # fmt: skip
+    if settings.steps is None and settings.time is None:
+        settings = replace(settings, steps=models.fitting_steps(settings, row.seconds(settings.preset), note))
+    return settings
 
 
 class Dream:
@@ -284,7 +307,10 @@ class Dream:
         self.origin = origin or Origin()
         self.origin.check(self.models.weights)
         # Latents mean what they did only under the classes that they were dreamt with.
-        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models)
+        self.settings = complete_settings(asked.filled(self.origin.classes()), self.models, note)
+        if self.settings.model == "emoji" and self.settings.classes == "sigmoid":
+            # A little of each of its classes is one flat colour, whose gradient is 0.
+            raise BigsleepError("--classes sigmoid shows the built-in model nothing: give softmax", usage=True)
         self.images = self.origin.images or tuple(
             image_features(phrase.text, self.models.perceptor) for phrase in image_phrases(asked.image_prompt)
         )
@@ -294,6 +320,8 @@ class Dream:
             self.prompt, self.settings, generator.alpha, generator.class_names if generator.alpha else ()
         )
         self.on_step = on_step
+        # What was shown at each step, by seed, where a film is wanted: ``trails`` is then a dictionary to be filled.
+        self.trails: dict[int, list[Mapping[str, Tensor]]] | None = None
         self.best: Snapshot | None = None
         self.stopped = threading.Event()
 
@@ -354,6 +382,16 @@ class Dream:
             state |= named("best", best.latents)
         return Picture(Image.fromarray(pixels), recipe, encode(state))
 
+    def growth(self, frames: int) -> Iterator[Image.Image]:
+        """``frames`` images of how the best picture grew, at equal change; of a dream whose ``trails`` were filled."""
+        from bigsleep.morph import growth
+
+        assert self.best is not None and self.trails is not None, "the dream is over, and was remembered"
+        began = self.origin.going.step if self.origin.going else 0
+        trail = self.trails.get(self.best.seed, [])[: max(0, self.best.step - began + 1)]
+        states = [{name: tensor.float() for name, tensor in state.items()} for state in trail]
+        return growth(states or [self.best.latents], self.settings, self.models, frames)
+
     def recorded(self, seed: int) -> Settings:
         """The settings as a recipe has them: of one seed, and with no folder names."""
         images = tuple(Path(image).name for image in self.settings.image_prompt)
@@ -383,6 +421,25 @@ class Course:
         self.score: float | None = None
         if going is not None:
             self.resume(going)
+        if dreaming.origin.carried is not None:
+            self.carry(dreaming.origin.carried)
+        self.trail()
+
+    def carry(self, latents: Mapping[str, Tensor]) -> None:
+        """Begin with the noise of other ``latents``, in as many layers as both have."""
+        for search in self.searches:
+            state = search.shown()
+            noise = {name: part for name, part in latents.items() if name.endswith(".noise") and name in state}
+            search.show({**state, **{name: part.expand_as(state[name]) for name, part in noise.items()}})
+
+    def trail(self) -> None:
+        """Remember what the searches show, where a film is wanted."""
+        if self.dreaming.trails is None:
+            return
+        for search in self.searches:
+            assert search.settings.seed is not None
+            shown = {name: tensor.half().cpu() for name, tensor in search.shown().items()}
+            self.dreaming.trails.setdefault(search.settings.seed, []).append(shown)
 
     def resume(self, going: Going) -> None:
         """Go on where a dream was broken off; its best so far is a picture again."""
@@ -396,6 +453,7 @@ class Course:
     def advance(self) -> Snapshot | None:
         """Count the step that all searches have just made; a snapshot where one is due."""
         self.step += 1
+        self.trail()
         return self.look()
 
     def look(self) -> Snapshot | None:

@@ -32,6 +32,17 @@ def check_film(path: Path) -> None:
     check_folder(path)
 
 
+def frames_in(seconds: float, fps: int, path: Path) -> int:
+    """How many frames a film has; a :class:`BigsleepError` for a GIF or WebP of too many."""
+    count = max(2, round(seconds * fps))
+    if path.suffix.lower() not in CODECS and count > MOST_FRAMES:
+        raise BigsleepError(
+            f"{path} would have {count} frames, and a {path.suffix} at most {MOST_FRAMES}: make it shorter, or an .mp4",
+            usage=True,
+        )
+    return count
+
+
 def write_film(frames: Iterable[Image.Image], path: Path, fps: int) -> None:
     """Write RGB ``frames``, all of one size, to the film ``path``, ``fps`` of them a second, as they come.
 

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+MOST_NOISE = 2.0  # where BigGAN's authors and FuseDream cut the noise off, times the truncation
+MOST_AGE = 0.05  # of the picture shown, as a share of the steps made
+
 
 def differentiable_topk(logits: Tensor, k: int, temperature: float = 2.0) -> Tensor:
     """Big Sleep's top-k ``[..., C]``: each chosen class keeps its softmax share among those not chosen before it."""
@@ -35,6 +38,12 @@ class Latents(nn.Module):
         """``(noise [S, Z], class shares [S, C])``."""
         return self.noise, class_shares(self.logits, self.classes, self.max_classes)
 
+    @torch.no_grad()
+    def clamp(self, truncation: float) -> None:
+        """Keep the noise within what :func:`draw_noise` draws, where that is bounded."""
+        if truncation < 1:
+            self.noise.clamp_(-MOST_NOISE * truncation, MOST_NOISE * truncation)
+
     def tie_gradients(self) -> None:
         """Give all rows the mean of their gradients."""
         for parameter in (self.noise, self.logits):
@@ -49,8 +58,19 @@ def class_shares(logits: Tensor, classes: str, max_classes: int | None = None) -
     return logits.sigmoid() if classes == "sigmoid" else logits.softmax(-1)
 
 
-def noise_penalty(noise: Tensor) -> Tensor:
-    """Big Sleep's pull of each row of ``noise`` ``[S, Z]`` to N(0, 1): mean, spread, norm, skewness, kurtosis."""
+def draw_noise(*shape: int, truncation: float = 1.0, generator: torch.Generator) -> Tensor:
+    """Noise from N(0, 1); below a ``truncation`` of 1 that many times an N(0, 1) cut off at 2, as BigGAN's authors do."""
+    if truncation == 1:
+        return torch.randn(*shape, generator=generator)
+    return truncation * nn.init.trunc_normal_(torch.empty(*shape), a=-MOST_NOISE, b=MOST_NOISE, generator=generator)
+
+
+def noise_penalty(noise: Tensor, truncation: float = 1.0) -> Tensor:
+    """Big Sleep's pull of each row of ``noise`` ``[S, Z]`` to N(0, 1): mean, spread, norm, skewness, kurtosis.
+
+    To N(0, 1) times ``truncation``.
+    """
+    noise = noise / truncation
     spread = (1 - noise.std(1)).abs().mean()
     mean = noise.mean(1).abs().mean()
     norm = 4 * noise.square().mean().clamp_min(1)
@@ -96,17 +116,22 @@ class Adam:
 
 
 class MovingAverage:
-    """Exponential moving average of a module's parameters, free of the start's bias (Adam's correction)."""
+    """Exponential moving average of a module's parameters, free of the start's bias (Adam's correction).
+
+    Its mean age is ``decay / (1 - decay)`` steps, but at most ``MOST_AGE`` of those made.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module, self.decay, self.weight = module, decay, 0.0
         self.sums = [torch.zeros_like(parameter) for parameter in module.parameters()]
 
     @torch.no_grad()
-    def update(self) -> None:
-        self.weight = self.decay * self.weight + 1 - self.decay
+    def update(self, steps: int) -> None:
+        """Take in the parameters as they are after ``steps``."""
+        decay = min(self.decay, 1 - 1 / (1 + MOST_AGE * steps))
+        self.weight = decay * self.weight + 1 - decay
         for total, parameter in zip(self.sums, self.module.parameters(), strict=True):
-            total.lerp_(parameter, 1 - self.decay)
+            total.lerp_(parameter, 1 - decay)
 
     def values(self) -> list[Tensor]:
         """The averages, in the order of ``module.parameters()``; the parameters themselves before any update."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,26 @@ def read_list(file: str) -> bytes:
         raise BigsleepError(f"the list {file} cannot be read: {error.strerror}", usage=True) from None
 
 
-def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int = 1) -> list[Job]:
+CHOICES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+MOST_EXPANDED = 100_000
+
+
+def expanded(prompt: str) -> list[str]:
+    """The prompts that one with choices in braces stands for; braces without a comma are text.
+
+    >>> expanded("a {red,blue} {cat,dog}")
+    ['a red cat', 'a red dog', 'a blue cat', 'a blue dog']
+    """
+    parts = CHOICES.split(prompt)  # text and choices in turn
+    choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
+    if (count := math.prod(map(len, choices))) > MOST_EXPANDED:
+        raise BigsleepError(f"{prompt!r} stands for {count:,} prompts: stay within {MOST_EXPANDED:,}", usage=True)
+    return [" ".join("".join(words).split()) for words in product(*choices)]
+
+
+def read_jobs(
+    data: bytes, source: str, options: dict[str, Any], variations: int = 1, expand: bool = False
+) -> list[Job]:
     """The jobs of a prompt list.
 
     Parameters
@@ -36,6 +58,8 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
         Settings for all prompts; those of a row go before them.
     variations
         Jobs for each prompt, which differ in their seed.
+    expand
+        Whether ``{red,green}`` in a prompt makes a prompt of each (see :func:`expanded`).
 
     Raises
     ------
@@ -46,7 +70,8 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
     jobs: list[Job] = []
     known: dict[str, Settings] = {}  # rows that ask for the same share their settings
     seen: Counter[str] = Counter()
-    for index, (line, row) in enumerate(reader_of(text, source)(text, source), 1):
+    count = 0  # of prompts
+    for line, row in reader_of(text, source)(text, source):
         prompt, asked = row.pop("prompt"), repr(row)
         if asked not in known:
             try:
@@ -54,7 +79,9 @@ def read_jobs(data: bytes, source: str, options: dict[str, Any], variations: int
             except BigsleepError as error:
                 raise BigsleepError(f"{source}, line {line}: {error}", usage=True) from None
         settings = known[asked]
-        jobs += [job_of(index, variation, prompt, settings, seen) for variation in range(1, variations + 1)]
+        for each in expanded(prompt) if expand else [prompt]:
+            count += 1
+            jobs += [job_of(count, variation, each, settings, seen) for variation in range(1, variations + 1)]
     return jobs
 
 

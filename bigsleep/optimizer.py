@@ -128,7 +128,7 @@ class Search:
         if self.tied(share):
             self.layers.tie_gradients()
         self.adam.step(self.rate_at(share))
-        self.average.update()
+        self.average.update(self.adam.steps)
 
     def rate_at(self, share: float) -> float:
         return 1.0 if self.settings.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))

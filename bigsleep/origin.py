@@ -46,7 +46,7 @@ class Origin:
 
     ``start`` are latents by name, or None for auditions; ``going`` a dream to go on with instead; ``image`` one whose
     likeness is to be found first. ``until`` is the step whose picture is asked for, where a dream is to be seen again.
-    ``images`` are features ``[D]`` of image prompts.
+    ``images`` are features ``[D]`` of image prompts. Of ``carried`` latents only the noise is taken, into auditions' classes.
     """
 
     picture: str = ""
@@ -57,6 +57,7 @@ class Origin:
     job: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     image: Image.Image | None = None
+    carried: Mapping[str, Tensor] | None = None
 
     def classes(self) -> dict[str, Any]:
         """How the logits of ``start`` become class shares, as a setting by name; empty where there are none."""
@@ -93,7 +94,7 @@ def onward(picture: Picture, name: str) -> tuple[Settings, Origin]:
 def beginning(picture: Picture, name: str) -> tuple[Settings, Origin]:
     """How to begin a new dream with the latents of ``picture``, rounded as its file would hold them once finished."""
     settings, origin = read(picture, name)
-    latents = part_of_layers(picture.latents)
+    latents = shown_of(picture.latents)
     if not latents:
         raise BigsleepError(f"{name} holds no latents to go on from: begin with its pixels, --start", usage=True)
     start = {key: tensor.half().float() if tensor.is_floating_point() else tensor for key, tensor in latents.items()}
@@ -128,9 +129,10 @@ def read(picture: Picture, name: str, until: int | None = None) -> tuple[Setting
     return settings, origin
 
 
-def part_of_layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a state that are of the picture shown."""
-    return {name: tensor for name, tensor in state.items() if name.startswith("layer")}
+def shown_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a picture's state that make what is shown, without what else its dream is made again by."""
+    others = ("start", "image", "search", "best")
+    return {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in others}
 
 
 def going_of(recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> Going | None:
@@ -140,7 +142,7 @@ def going_of(recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> Going | 
         return None
     try:
         best, step, share = told["best"], int(told["step"]), float(told["share"])
-        latents = part_of(state, "best") or part_of_layers(state)
+        latents = part_of(state, "best") or shown_of(state)
         mark = Mark(latents, int(best["step"]), float(best["score"]), int(best["seed"]))
         search = part_of(state, "search")
         if not (0 <= share <= 1 and 0 <= step <= MOST_STEPS and int(search["steps"]) == step and latents):

@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,13 @@ class Picture:
         """
         with opened(path) as image:
             recipe, state = insides(image, path)
+            return cls(plain(image), recipe, state)
+
+    @classmethod
+    def read(cls, png: bytes, name: str) -> Picture:
+        """The picture that a file's bytes ``png`` are; ``name`` is for messages. Fails as :meth:`open`."""
+        with Image.open(io.BytesIO(png)) as image:
+            recipe, state = insides(image, name)
             return cls(plain(image), recipe, state)
 
     @property
@@ -269,6 +277,13 @@ def slug_of(prompt: str, longest: int = 80) -> str:
     return slug or "dream"
 
 
+class Date(datetime):
+    """A time that is a day unless asked for more, as in ``{date:%y%m%d-%H%M}``."""
+
+    def __format__(self, form: str) -> str:
+        return super().__format__(form or "%Y-%m-%d")
+
+
 def name_of(template: str, index: int, variation: int, prompt: str, seed: int, model: str) -> str:
     """A file name by a template such as ``"{index:04d}-{slug}-{seed}"``; ``.png`` is added where it lacks.
 
@@ -283,11 +298,13 @@ def name_of(template: str, index: int, variation: int, prompt: str, seed: int, m
     '0012-a_house-7.png'
     """
     try:
-        name = template.format(index=index, variation=variation, slug=slug_of(prompt), seed=seed, model=slug_of(model))
+        name = template.format(
+            index=index, variation=variation, slug=slug_of(prompt), seed=seed, model=slug_of(model), date=Date.now()
+        )
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise BigsleepError(
-            f"--name {template!r} cannot be filled in ({error}): it may hold {{index}}, {{variation}}, {{slug}}, {{seed}} and "
-            f"{{model}}, as in '{{index:04d}}-{{slug}}-{{seed}}'",
+            f"--name {template!r} cannot be filled in ({error}): it may hold {{index}}, {{variation}}, {{slug}}, {{seed}}, "
+            f"{{model}} and {{date}}, as in '{{index:04d}}-{{slug}}-{{seed}}'",
             usage=True,
         ) from None
     name = name.removesuffix(".png")

@@ -64,7 +64,7 @@ class Prompt:
         if "\0" in text:
             raise BigsleepError("the prompt holds a NUL character: take it out", usage=True)
         wanted = [parse_phrase(part, text) for part in text.split("|")]
-        unwanted = [parse_phrase(part, part) for part in avoid]
+        unwanted = [parse_phrase(part, phrases) for phrases in avoid for part in phrases.split("|")]
         if not any(phrase.weight > 0 for phrase in wanted):
             raise BigsleepError(f"no phrase of {text!r} has a weight above 0: nothing to dream of", usage=True)
         return cls(text, (*wanted, *(Phrase(phrase.text, -phrase.weight) for phrase in unwanted)))

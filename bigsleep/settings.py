@@ -64,6 +64,10 @@ class Settings:
         From the constructor, if a value is out of its range or of the wrong type.
     """
 
+    preset: str | None = option(
+        None, "Preferences instead of the model's: Big Sleep's own, what a minute allows, or what half an hour does.",
+        choices=("bigsleep", "fast", "best"), shown="none",
+    )  # fmt: skip
     steps: int | None = option(None, "Optimisation steps.", kind=int, least=0, most=1_000_000, shown="the model's")
     time: float | None = option(
         None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
@@ -72,7 +76,10 @@ class Settings:
     seed: int | None = option(
         None, "Seed of all that is random.", kind=int, least=0, most=2**63 - 1, shown="random, and reported"
     )
-    lr: float = option(None, "Adam's step size for the noise.", kind=float, above=0, most=100, shown="the model's")
+    lr: float = option(
+        None, "Adam's step size for the noise; for BigGAN, alone, for the classes too.", kind=float, above=0, most=100,
+        shown="the model's",
+    )  # fmt: skip
     class_lr: float = option(
         None, "Adam's step size for the classes.", kind=float, above=0, most=100, shown="the model's"
     )
@@ -182,8 +189,11 @@ class Settings:
     def filled(self, preferences: Mapping[str, Any]) -> Settings:
         """These settings with each ``None`` replaced by the ``preferences`` of a model, where it has one.
 
-        A time budget stands instead of the preferred steps.
+        A time budget stands instead of the preferred steps. For a model that has one step size for noise and classes,
+        ``lr`` alone sets both.
         """
+        if self.lr is not None and "lr" in preferences and preferences["lr"] == preferences.get("class_lr"):
+            preferences = {**preferences, "class_lr": self.lr}
         missing = {name: value for name, value in preferences.items() if getattr(self, name) is None}
         if self.time is not None:
             missing.pop("steps", None)

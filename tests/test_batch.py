@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from bigsleep import BigsleepError, Settings
 from bigsleep.batch import Local, jobs_of
-from bigsleep.lists import read_jobs, shard_of
+from bigsleep.lists import expanded, read_jobs, shard_of
 
 QUICK = dict(model="emoji", steps=2, auditions=1, save_every=1)
 
 
-def read(text, source="stdin", variations=1, **options):
-    return read_jobs(text.encode() if isinstance(text, str) else text, source, options, variations)
+def read(text, source="stdin", variations=1, expand=False, **options):
+    return read_jobs(text.encode() if isinstance(text, str) else text, source, options, variations, expand)
 
 
 def prompts(jobs):
@@ -25,6 +25,17 @@ def prompts(jobs):
 def test_a_prompt_a_line_without_blank_lines_and_comments():
     jobs = read("a cat\n\n  # not this\r\n a dog \r\n\tan owl|night:-1")
     assert prompts(jobs) == ["a cat", "a dog", "an owl|night:-1"] and [job.index for job in jobs] == [1, 2, 3]
+
+
+def test_choices_in_braces_are_a_prompt_each_where_asked_for():
+    text = 'a {red, bright blue} cat\na dog\n{"prompt": 1}\n'
+    assert prompts(read(text, "x.txt", expand=True)) == ["a red cat", "a bright blue cat", "a dog", '{"prompt": 1}']
+    jobs = read(text, "x.txt", expand=True)
+    assert [job.index for job in jobs] == [1, 2, 3, 4] and len({job.key for job in jobs}) == 4
+    assert prompts(read(text, "x.txt"))[0] == "a {red, bright blue} cat"
+    assert expanded("a {,big }{cat,dog}") == ["a cat", "a dog", "a big cat", "a big dog"]
+    with pytest.raises(BigsleepError, match="1,048,576 prompts"):
+        expanded("{0,1}" * 20)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])).map(str.strip)))

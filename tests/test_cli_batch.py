@@ -70,6 +70,11 @@ def test_json_for_other_programs(bigsleep):
     assert read_recipe(work(bigsleep) / second["path"])["settings"]["seed"] == 4
 
 
+def test_a_prompt_with_choices_makes_a_picture_of_each(bigsleep):
+    done = bigsleep("a {red,blue} heart", "a cat", *QUICK, "-q", "--expand")
+    assert done.stdout.split() == ["a_red_heart.png", "a_blue_heart.png", "a_cat.png"], done.stderr
+
+
 def test_paths_are_there_as_pictures_finish(bigsleep):
     file = write_list(bigsleep, *(f"a cat {i}" for i in range(40)))
     process = start(bigsleep, file, *QUICK, "-q")

@@ -36,7 +36,7 @@ def test_dream_returns_a_picture_with_its_recipe():
 
 def test_a_recipes_settings_are_complete_but_for_what_has_no_default(models):
     left_open = [name for name, value in vars(short(models).settings).items() if value is None]
-    assert set(left_open) <= {"time", "max_classes"}
+    assert set(left_open) <= {"time", "max_classes", "preset", "start"}
 
 
 def test_iterating_yields_snapshots_at_the_steps_asked_for(models):

@@ -10,6 +10,7 @@ from bigsleep.latents import (
     class_penalty,
     class_shares,
     differentiable_topk,
+    draw_noise,
     noise_penalty,
 )  # fmt: skip
 
@@ -88,9 +89,46 @@ def test_the_moving_average_starts_without_a_bias_and_follows():
     torch.testing.assert_close(average.values()[0], module.weight.detach())
     for value in (1.0, 2.0):
         module.weight.data.fill_(value)
-        average.update()
+        average.update(1000)
     # weights 0.9 and 1, over their sum
     torch.testing.assert_close(average.values()[0].item(), (0.9 * 1 + 2) / 1.9)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.99, 0.9999])
+def test_what_is_shown_is_never_older_than_a_few_per_cent_of_the_run(decay):
+    module = torch.nn.Linear(1, 1, bias=False).double()
+    average = MovingAverage(module, decay)
+    for step in range(1, 401):
+        module.weight.data.fill_(step)
+        average.update(step)
+        assert step - average.values()[0].item() < 0.05 * step
+    assert 400 - average.values()[0].item() == pytest.approx(min(decay / (1 - decay), 19), rel=0.02)
+
+
+def test_truncated_noise_is_a_cut_off_normal_times_the_truncation():
+    random = torch.Generator().manual_seed(0)
+    noise = draw_noise(4, 50_000, truncation=0.5, generator=random)
+    assert 0.95 < noise.abs().max() <= 1.0, "two deviations, halved"
+    assert noise.std().item() == pytest.approx(0.5 * 0.8796, abs=0.002)  # of N(0, 1) between -2 and 2
+    again = torch.Generator().manual_seed(3)
+    whole = draw_noise(3, 7, generator=again)
+    assert torch.equal(whole, torch.randn(3, 7, generator=again.manual_seed(3))), "at 1 it stays N(0, 1)"
+
+
+def test_noise_is_pulled_to_what_its_truncation_draws():
+    random = torch.Generator().manual_seed(0)
+    for truncation in (0.3, 1.0):
+        noise = torch.randn(15, 128, generator=random) * truncation
+        assert noise_penalty(noise, truncation) < noise_penalty(noise * 1.5, truncation)
+        assert noise_penalty(noise, truncation) < noise_penalty(noise / 1.5, truncation)
+
+
+def test_steps_stay_within_the_truncation():
+    latents = Latents(torch.full((2, 3), 5.0), torch.zeros(2, 4), "softmax")
+    latents.clamp(1.0)
+    assert (latents.noise == 5).all()
+    latents.clamp(0.5)
+    assert (latents.noise == 1).all()
 
 
 def test_adam_goes_as_torchs_own():

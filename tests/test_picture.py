@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -109,6 +110,8 @@ def test_names_come_from_a_template():
     assert name_of("{index:04d}-{slug}-{seed}", 7, 1, "A house!", 3, "emoji") == "0007-a_house-3.png"
     assert name_of("{slug}.png", 7, 1, "A house!", 3, "emoji") == "a_house.png"
     assert name_of("{model}_v{variation}", 7, 2, "x", 3, "/models/big gan") == "models_big_gan_v2.png"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-a_cat\.png", name_of("{date}-{slug}", 1, 1, "a cat", 1, "emoji"))
+    assert re.fullmatch(r"\d{6}-\d{6}\.png", name_of("{date:%y%m%d-%H%M%S}", 1, 1, "a cat", 1, "emoji"))
 
 
 @pytest.mark.parametrize(

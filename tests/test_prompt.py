@@ -32,6 +32,12 @@ def test_what_to_avoid_weighs_below_zero():
     assert phrases("a house", "fog", "rain:2") == [("a house", 1), ("fog", -1), ("rain", -2)]
 
 
+def test_several_phrases_to_avoid_may_be_given_at_once():
+    assert phrases("a house", "blur|zoom:0.5") == [("a house", 1), ("blur", -1), ("zoom", -0.5)]
+    with pytest.raises(BigsleepError, match=r"empty phrase in 'blur\|'"):
+        phrases("a house", "blur|")
+
+
 @pytest.mark.parametrize("text", ["", "  ", "|", "a||b", "a|", ":2", "a:0", "a:-1", "a\0b", "b:99999"])
 def test_a_prompt_with_nothing_to_dream_of_is_refused_in_one_line(text):
     with pytest.raises(BigsleepError) as caught:

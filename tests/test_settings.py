@@ -39,6 +39,14 @@ def test_a_time_budget_stands_instead_of_the_models_steps():
     assert Settings(time=90).filled({"steps": 60}).steps is None
 
 
+def test_lr_alone_sets_both_step_sizes_of_a_model_that_has_one():
+    one, two = {"lr": 0.07, "class_lr": 0.07}, {"lr": 0.05, "class_lr": 0.25}
+    rates = [vars(Settings(**given).filled(preferred)) for given, preferred in [
+        ({"lr": 0.1}, one), ({"lr": 0.1, "class_lr": 0.2}, one), ({"class_lr": 0.2}, one), ({"lr": 0.1}, two),
+    ]]  # fmt: skip
+    assert [(rate["lr"], rate["class_lr"]) for rate in rates] == [(0.1, 0.1), (0.1, 0.2), (0.07, 0.2), (0.1, 0.25)]
+
+
 def test_every_option_has_help():
     assert all(item.metadata["help"].endswith(".") for item in fields(Settings))
 

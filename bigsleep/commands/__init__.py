@@ -13,6 +13,7 @@ from click_default_group import DefaultGroup
 
 from bigsleep.commands.batch import batch_command
 from bigsleep.commands.dream import dream_command
+from bigsleep.commands.films import morph_command, story_command
 from bigsleep.commands.gallery import gallery_command
 from bigsleep.commands.models import models_command
 from bigsleep.commands.pictures import continue_command, info_command, redo_command, sheet_command
@@ -47,7 +48,7 @@ def cli() -> None:
 cli.add_command(dream_command)
 cli.add_command(batch_command)
 cli.add_command(models_command)
-for command in (info_command, redo_command, continue_command, sheet_command):
+for command in (info_command, redo_command, continue_command, sheet_command, morph_command, story_command):
     cli.add_command(command)
 cli.add_command(gallery_command)
 

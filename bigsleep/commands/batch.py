@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bigsleep.batch import Local, models_key
-from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
+from bigsleep.commands.options import DreamCommand, expand_option, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
 from bigsleep.gallery import Gallery, KeptUp
 from bigsleep.keep import Bare, Keeper
@@ -23,6 +23,7 @@ from bigsleep.terminal import Say, Show, Stop, run
 @click.argument("file", metavar="FILE|-", required=False)
 @settings_options
 @list_options
+@expand_option
 @click.option("--force", is_flag=True, help="Delete the list's pictures and records in the folder, and start over.")
 @click.option(
     "--shard",
@@ -44,6 +45,7 @@ def batch_command(
     file: str | None,
     output_dir: Path,
     name: str,
+    expand: bool,
     variations: int,
     parallel: int,
     no_recipe: bool,
@@ -69,7 +71,7 @@ def batch_command(
         raise BigsleepError("--gallery shows what recipes say: leave out --no-recipe", usage=True)
     settings = Settings.of(given(options))
     name_of(name, 1, 1, "a house", 0, settings.model)
-    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations)
+    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations, expand)
     if shard:
         jobs = shard_of(jobs, *shard)
     make_folder(output_dir)

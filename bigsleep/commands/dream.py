@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from bigsleep.batch import Local, jobs_of
-from bigsleep.commands.options import given, list_options, settings_options
+from bigsleep.batch import Job, Local, jobs_of
+from bigsleep.commands.options import expand_option, film_option, given, length_options, list_options, settings_options
 from bigsleep.errors import BigsleepError
+from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
-from bigsleep.lists import decoded, read_list
+from bigsleep.lists import decoded, expanded, read_list
 from bigsleep.picture import check_image, check_target
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run
+
+if TYPE_CHECKING:
+    from bigsleep.dreamer import Dream
 
 
 @click.command("dream")
@@ -23,13 +28,17 @@ from bigsleep.terminal import Say, Show, Stop, run
 @settings_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write exactly this file.")
 @list_options
+@expand_option
 @click.option("--overwrite", is_flag=True, help="Replace a picture of the same name instead of numbering the new one.")
 @click.option("--save-progress", is_flag=True, help="Keep every snapshot, as NAME.0050.png and so on.")
+@film_option("Film the dream's growth")
+@length_options
 def dream_command(
     prompts: tuple[str, ...],
     output: Path | None,
     output_dir: Path,
     name: str,
+    expand: bool,
     variations: int,
     parallel: int,
     no_recipe: bool,
@@ -39,6 +48,9 @@ def dream_command(
     debug: bool,
     overwrite: bool,
     save_progress: bool,
+    video: Path | None,
+    seconds: float,
+    fps: int,
     **options: Any,
 ) -> None:
     """Dream of each PROMPT and print the path of its picture. "-" reads prompts from stdin, one a line."""
@@ -46,11 +58,14 @@ def dream_command(
     if prompts == ("-",):
         lines = decoded(read_list("-"), "stdin").split("\n")
         prompts = tuple(line.strip() for line in lines if line.strip()) or ("",)
+    if expand:
+        prompts = tuple(each for prompt in prompts for each in expanded(prompt))
     jobs = jobs_of(prompts, settings, variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
     if output is not None and len(jobs) > 1:
         raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
+    filming = Filming(video, seconds, fps, len(jobs))
     files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
@@ -60,9 +75,39 @@ def dream_command(
 
     for prompt in prompts:
         read_prompt(prompt, settings)
-    runner = Local(parallel, snapshots=True, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
+    started = filming.watching(show.start)
+    runner = Local(parallel, snapshots=True, on_start=started, on_step=show.step, note=show.note, quiet=quiet)
     runner.models(settings)
     run(jobs, runner, Bare(files) if no_recipe else files, stop, show, Say(as_json, null), debug)
+    filming.write(show)
+
+
+class Filming:
+    """Films the growth of the one dream that is asked for with ``--video``."""
+
+    def __init__(self, path: Path | None, seconds: float, fps: int, dreams: int) -> None:
+        self.path, self.fps, self.dreaming = path, fps, cast("Dream | None", None)
+        if path is not None:
+            if dreams > 1:
+                raise BigsleepError(f"--video names one film, but there are {dreams} pictures: film one", usage=True)
+            check_film(path)
+            self.count = frames_in(seconds, fps, path)
+
+    def watching(self, start: Callable[[Job, Dream], None]) -> Callable[[Job, Dream], None]:
+        """``start`` with the dream told to remember what it shows."""
+
+        def started(job: Job, dreaming: Dream) -> None:
+            start(job, dreaming)
+            if self.path is not None:
+                self.dreaming, dreaming.trails = dreaming, {}
+
+        return started
+
+    def write(self, show: Show) -> None:
+        """Write the film of the dream, now over."""
+        if self.path is not None and self.dreaming is not None:
+            write_film(self.dreaming.growth(self.count), self.path, self.fps)
+            show.note(f"its growth is in {self.path}")
 
 
 def check_images(settings: Settings) -> None:

@@ -89,12 +89,15 @@ def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
         raise click.BadParameter(f"{value!r}: {error}") from None
 
 
+expand_option = click.option("--expand", is_flag=True, help="Make a picture of each choice in {red,green,blue}.")
+
+
 def list_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of where pictures go and what is said of them."""
     options = [
         click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
         click.option("--name", default="{slug}", metavar="TEMPLATE",
-                     help="File names, of {index}, {variation}, {slug}, {seed} and {model}.  [default: {slug}]"),
+                     help="File names, of {index}, {variation}, {slug}, {seed}, {model} and {date}.  [default: {slug}]"),
         click.option("--variations", type=click.IntRange(1, 1_000_000), default=1, metavar="K",
                      help="Pictures of each prompt, each with a seed of its own."),
         click.option("--parallel", type=click.IntRange(1, 4096), default=1, metavar="N",
@@ -114,3 +117,22 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The settings among ``options`` that the user gave."""
     return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def film_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option of a film's name, with what is filmed."""
+    return click.option(
+        "--video", type=click.Path(path_type=Path), metavar="FILE", help=f"{text}, to FILE.mp4, .webm, .gif or .webp."
+    )
+
+
+def length_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of how long a film is."""
+    seconds = click.option(
+        "--seconds",
+        type=click.FloatRange(0, 3600, min_open=True),
+        default=6.0,
+        help="Length of the film.  [default: 6]",
+    )
+    fps = click.option("--fps", type=click.IntRange(1, 120), default=25, help="Frames a second.  [default: 25]")
+    return seconds(fps(command))

@@ -24,12 +24,14 @@ BUILT_IN = {"emoji": EMOJI}
 # What Big Sleep published in 2021 and thousands of pictures were made with.
 BIG_SLEEP = dict(
     lr=0.07, class_lr=0.07, schedule="constant", cutout_min=0.5, cutout_max=0.95, augment=0.0, classes="sigmoid",
-    stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.99, save_every=50,
-    resample="bilinear", layers="1", finish="smooth",
+    stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.5, save_every=50,
+    resample="antialiased", layers="1", finish="smooth",
 )  # fmt: skip
-# Cost decides these: a CPU takes seconds for a step. Not tuned on the real weights.
+# Cost decides these, and nothing was tuned on the real weights: Big Sleep's own budget is the preset's below. On a CPU a
+# step takes seconds, so a dream has as many as fit ``seconds``.
 ON_GPU = dict(steps=1000, cutouts=128)
-ON_CPU = dict(steps=200, cutouts=32)
+ON_CPU = dict(cutouts=32)
+CPU_SECONDS = 180.0
 
 # Chosen by eye with the built-in pair, on benchmarks/tuning_prompts.txt.
 EMOJI_PREFERENCES = dict(
@@ -40,21 +42,56 @@ EMOJI_PREFERENCES = dict(
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Preferences in front of a model's own. ``seconds`` stands for the steps that fit them."""
+
+    preferences: dict[str, Any]
+    seconds: float | None = None
+
+
+BIGGAN_PRESETS = {
+    # the command's own budget (20 epochs of 1,050) and its cutouts, so that who knows Big Sleep gets Big Sleep
+    "bigsleep": Preset(dict(steps=21_000, cutouts=128, resample="nearest")),
+    "fast": Preset(dict(cutouts=32, init="words", auditions=5), seconds=60),
+    "best": Preset(dict(cutouts=128, init="words", auditions=50), seconds=1800),
+}
+EMOJI_PRESETS = {
+    "fast": Preset(dict(steps=10, auditions=12)),
+    "best": Preset(dict(steps=120, auditions=240)),
+}
+
+
+@dataclass(frozen=True)
 class GeneratorRow:
-    """A generator: the CLIP that goes with it, and its preferences, on any device, on a GPU and on a CPU."""
+    """A generator: the CLIP that goes with it, its presets, its preferences on any device, on a GPU and on a CPU."""
 
     clip: str = "ViT-B/32"
     preferences: dict[str, Any] = field(default_factory=lambda: BIG_SLEEP)
     on_gpu: dict[str, Any] = field(default_factory=lambda: ON_GPU)
     on_cpu: dict[str, Any] = field(default_factory=lambda: ON_CPU)
+    presets: dict[str, Preset] = field(default_factory=lambda: BIGGAN_PRESETS)
 
-    def preferred(self, device_type: str) -> dict[str, Any]:
-        """Settings by name for a device type as torch has it (``"cpu"``, ``"cuda"``, ``"mps"``)."""
-        return self.preferences | (self.on_cpu if device_type == "cpu" else self.on_gpu)
+    def preferred(self, device_type: str, preset: str | None = None) -> dict[str, Any]:
+        """Settings by name for a device type as torch has it (``"cpu"``, ``"cuda"``, ``"mps"``).
+
+        Where there are no steps among them, as many are meant as fit :meth:`seconds`.
+        """
+        preferred = self.preferences | (self.on_cpu if device_type == "cpu" else self.on_gpu)
+        if preset is None:
+            return preferred
+        if preset not in self.presets:
+            raise BigsleepError(f"this model has no --preset {preset}: choose {', '.join(self.presets)}", usage=True)
+        if self.presets[preset].seconds is not None:
+            preferred.pop("steps", None)
+        return preferred | self.presets[preset].preferences
+
+    def seconds(self, preset: str | None = None) -> float:
+        """How long a dream shall take where no steps are preferred."""
+        return (self.presets[preset].seconds if preset else None) or CPU_SECONDS
 
 
 GENERATORS = {
-    "emoji": GeneratorRow("emoji", EMOJI_PREFERENCES, {}, {}),
+    "emoji": GeneratorRow("emoji", EMOJI_PREFERENCES, {}, {}, EMOJI_PRESETS),
     **{name: GeneratorRow() for name in BIGGANS},
 }
 
