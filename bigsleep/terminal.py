@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import click
 
+from bigsleep import events
 from bigsleep.batch import Job, Outcome, reason
 from bigsleep.errors import BigsleepError
 from bigsleep.keep import Keeper
@@ -205,3 +206,35 @@ class Show:
             if debug:
                 traceback.print_exception(error)
             click.echo(f"bigsleep: {job.prompt[:60]!r}: {' '.join(reason(error).split())}", err=True)
+
+
+class Events(Show):
+    """Progress on stderr as an event a line, whatever stderr is."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        click.echo(json.dumps(event), err=True)
+
+    def note(self, line: str) -> None:
+        self.tell({"event": "note", "version": events.VERSION, "text": line})
+
+    def __enter__(self) -> None: ...
+
+    def start(self, job: Job, dreaming: Dream) -> None:
+        self.tell(events.started(job, dreaming))
+
+    def step(self, job: Job, progress: Progress) -> None:
+        self.tell(events.stepped(job, progress))
+
+    def saved(self, outcome: Outcome, path: Path) -> None:
+        self.tell(events.came(outcome, str(path)))
+
+    def failed(self, job: Job, error: Exception, debug: bool) -> None:
+        self.lost += 1
+        if debug:
+            traceback.print_exception(error)
+        self.tell(events.failed(job, error))
+
+
+def showing(progress: str, quiet: bool, total: int, before: int = 0) -> Show:
+    """How progress is shown where ``--progress`` says ``progress``."""
+    return (Events if progress == "json" else Show)(quiet, total, before)

@@ -16,7 +16,7 @@ from bigsleep.keep import Bare, Keeper
 from bigsleep.lists import read_jobs, read_list, shard_of
 from bigsleep.picture import check_target, name_of
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run
+from bigsleep.terminal import Say, Stop, run, showing
 
 
 @click.command("batch", cls=DreamCommand)
@@ -51,6 +51,7 @@ def batch_command(
     no_recipe: bool,
     as_json: bool,
     null: bool,
+    progress: str,
     quiet: bool,
     debug: bool,
     force: bool,
@@ -85,14 +86,14 @@ def batch_command(
         for record in manifest.adopt(jobs):
             say(record, output_dir / record["path"])
         left = [job for job in jobs if job.key not in manifest.done]
-        show = Show(quiet, len(jobs), len(jobs) - len(left))
+        show = showing(progress, quiet, len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
         keeper = Bare(kept) if no_recipe else kept
         common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
         if not left:
             return
         if address is None:
-            local = Local(parallel, on_step=show.step, note=show.note, quiet=quiet)
+            local = Local(parallel, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
             if common:
                 local.models(common)
             run(left, local, keeper, stop, show, say, debug)

@@ -17,7 +17,7 @@ from bigsleep.lists import decoded, expanded, read_list
 from bigsleep.picture import check_image, check_target
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run
+from bigsleep.terminal import Say, Stop, run, showing
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
@@ -44,6 +44,7 @@ def dream_command(
     no_recipe: bool,
     as_json: bool,
     null: bool,
+    progress: str,
     quiet: bool,
     debug: bool,
     overwrite: bool,
@@ -70,7 +71,7 @@ def dream_command(
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
     check_images(settings)
-    stop, show = Stop(), Show(quiet, len(jobs))
+    stop, show = Stop(), showing(progress, quiet, len(jobs))
     from bigsleep.dreamer import read_prompt
 
     for prompt in prompts:

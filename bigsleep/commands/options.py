@@ -106,6 +106,8 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
         click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
         offline_option,
+        click.option("--progress", type=click.Choice(["text", "json"]), default="text",
+                     help="What is said on stderr: text for people, or an event of JSON a line.  [default: text]"),
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
         click.option("--debug", is_flag=True, help="Show a traceback for errors."),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from bigsleep.keep import Bare, Files
 from bigsleep.picture import Picture, check_target, read_insides, save, save_new
 from bigsleep.recipe import checked_recipe, command_of, described, differences, settings_here, settings_of
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run
+from bigsleep.terminal import Say, Show, Stop, run, showing
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
@@ -91,9 +91,10 @@ def dream_on(
     options: dict[str, Any],
 ) -> None:
     """Dream from each of ``pictures`` as ``reading`` says, with the ``options`` of the command before its own."""
-    output, output_dir, name, variations, parallel, as_json, null, quiet, debug, overwrite = (
+    output, output_dir, name, variations, parallel, as_json, null, progress, quiet, debug, overwrite = (
         options.pop(one)
-        for one in ("output", "output_dir", "name", "variations", "parallel", "as_json", "null", "quiet", "debug", "overwrite")
+        for one in ("output", "output_dir", "name", "variations", "parallel", "as_json", "null", "progress", "quiet", "debug",
+                    "overwrite")
     )  # fmt: skip
     bare, save_progress = options.pop("no_recipe"), options.pop("save_progress", False)
     asked = given(options)
@@ -109,7 +110,7 @@ def dream_on(
     files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=job.settings.model))
-    stop, show = Stop(), Show(quiet, len(jobs))
+    stop, show = Stop(), showing(progress, quiet, len(jobs))
 
     def start(job: Job, dreaming: Dream) -> None:
         show.start(job, dreaming)
