@@ -17,7 +17,7 @@ from bigsleep.lists import decoded, expanded, read_list
 from bigsleep.picture import check_image, check_target
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Stop, run, showing
+from bigsleep.terminal import Say, Show, Stop, run, showing
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
