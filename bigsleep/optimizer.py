@@ -121,13 +121,15 @@ class Search:
         penalty = self.settings.class_weight * class_penalty(shares, self.settings.classes)
         if self.settings.noise_weight == 0:  # where it counts for nothing, noise may be what has no deviation
             return penalty
-        return self.settings.noise_weight * noise_penalty(noise) + penalty
+        return self.settings.noise_weight * noise_penalty(noise, self.settings.truncation) + penalty
 
     def update(self, share: float) -> None:
         """Follow the gradients that the latents have, a ``share`` in 0..1 of the way through the dream."""
         if self.tied(share):
             self.layers.tie_gradients()
         self.adam.step(self.rate_at(share))
+        for layer in self.layers:
+            layer.latents.clamp(self.settings.truncation)
         self.average.update(self.adam.steps)
 
     def rate_at(self, share: float) -> float:

@@ -13,7 +13,7 @@ from bigsleep.casting import Casting, Role
 from bigsleep.colours import tint_for
 from bigsleep.cutouts import Cutouts, around, cut
 from bigsleep.goal import Goal
-from bigsleep.latents import Latents, class_shares
+from bigsleep.latents import Latents, class_shares, draw_noise
 from bigsleep.layers import PAPER, Layer, Layers, box_of, sprites_of
 from bigsleep.layouts import LAYOUTS, WHOLE, Spot, arranged, relations_of
 from bigsleep.models.generator import Generator
@@ -72,7 +72,7 @@ class Start:
         """Noise ``[count, S, Z]`` and class logits ``[count, S, C]``, whose rows are equal unless stages are free."""
         stages = self.generator.stages
         rows = stages if settings.stages == "free" else 1
-        noise = torch.randn(count, rows, self.generator.noise_size, generator=random)
+        noise = draw_noise(count, rows, self.generator.noise_size, truncation=settings.truncation, generator=random)
         # Big Sleep's N(-3.9, 0.3), under which a sigmoid leaves each class 2 %; for a softmax around 0.
         mean = -3.9 if settings.classes == "sigmoid" else 0.0
         logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=random)

@@ -222,6 +222,14 @@ def test_big_sleeps_recipe_runs_on_any_generator(models):
     assert loss == loss and abs(loss) < 1e4
 
 
+def test_truncated_noise_begins_and_stays_within_two_deviations(models):
+    alone = Alone(models, seed=1, layers="1", init="random", auditions=1, truncation=0.3, lr=1.0)
+    noise = alone.search.layers.rows[0].latents.noise
+    assert 0.4 < noise.abs().max() <= 0.6
+    alone.step(0.0)
+    assert (noise.abs().max() - 0.6).abs() < 1e-6, "a step as long as that ends at the bound"
+
+
 def test_avoiding_pushes_away(models):
     features = models.perceptor.encode_text(["a heart", "red"])
     likeness = {}
