@@ -382,6 +382,19 @@ class Dream:
             state |= named("best", best.latents)
         return Picture(Image.fromarray(pixels), recipe, encode(state))
 
+    def begun(self) -> Mapping[str, Tensor] | None:
+        """The latents to begin with, looked for where there is only an image; None for auditions."""
+        image = self.origin.image
+        if image is not None:
+            from bigsleep.find import Finder
+
+            assert self.settings.seed is not None
+            random = torch.Generator().manual_seed(self.settings.seed)
+            found = Finder(self.models.optimizer, image, self.settings, random)(self.stopped.is_set)
+            start = {name: tensor.half().float() for name, tensor in found.items()}
+            self.origin = replace(self.origin, start=start, image=None)
+        return self.origin.start
+
     def growth(self, frames: int) -> Iterator[Image.Image]:
         """``frames`` images of how the best picture grew, at equal change; of a dream whose ``trails`` were filled."""
         from bigsleep.morph import growth
@@ -409,7 +422,7 @@ class Course:
         goal, first = dreaming.goal(), self.settings.seed
         assert first is not None, "complete settings have a seed"
         going = dreaming.origin.going
-        start = dreaming.origin.start if going is None else going.best.latents
+        start = dreaming.begun() if going is None else going.best.latents
         self.searches = [
             self.optimizer.search(
                 goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), dreaming.plan, start

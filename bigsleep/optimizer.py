@@ -68,7 +68,7 @@ class Search:
         parts = [
             (layer, self.goal.parts[i])
             for layer, i in zip(self.layers, self.layers.order, strict=True)
-            if self.goal.parts
+            if i < len(self.goal.parts)  # a picture begun with may have more layers than the words name
         ]
         for layer, goal in parts:
             if goal is not None and not layer.ground and len(parts) > 1:
@@ -77,7 +77,7 @@ class Search:
 
     def shown(self) -> dict[str, Tensor]:
         """The state of the picture shown: the averaged layers."""
-        return self.layers.averaged(self.average.values()).state()
+        return {name: part.detach() for name, part in self.layers.averaged(self.average.values()).state().items()}
 
     def show(self, state: Mapping[str, Tensor]) -> None:
         """Begin anew from what :meth:`shown` gave."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bigsleep import BigsleepError, Dream, Models, Picture, Settings
+from bigsleep import BigsleepError, Dream, Models, Picture, Settings, find
 from bigsleep.dreamer import image_features
 from bigsleep.origin import again, beginning, onward
 from bigsleep.state import decode, encode
@@ -45,8 +45,8 @@ def followed(models, found):
     return dreaming.picture(dreaming.best).png(), steps
 
 
-def broken_off(models, at, **options):
-    dreaming = Dream("a red heart", models=models, **{**QUICK, **options})
+def broken_off(models, at, words="a red heart", **options):
+    dreaming = Dream(words, models=models, **{**QUICK, **options})
     for snapshot in dreaming:
         if snapshot.step == at:
             return reread(dreaming.picture(snapshot))
@@ -81,11 +81,41 @@ def test_a_dream_broken_off_ends_in_the_bytes_of_the_whole_one(models, heart, at
 
 
 def test_a_dream_whose_best_lies_behind_it_ends_in_the_bytes_of_the_whole_one(models):
-    options = {"lr": 2.0, "schedule": "constant", "ema": 0.0, "steps": 8}  # so wild that it grows worse
+    options = {
+        "lr": 50.0,
+        "class_lr": 50.0,
+        "schedule": "constant",
+        "steps": 8,
+        "save_every": 1,
+    }  # so wild that it grows worse
     whole = dreamt(models, **options)
-    part = broken_off(models, 6, **options)
-    assert part.recipe["going"]["best"]["step"] < 6
+    part = broken_off(models, 7, **options)
+    assert part.recipe["going"]["best"]["step"] < 7
     assert followed(models, onward(part, "a.png"))[0] == whole.png()
+
+
+def test_a_scene_of_several_layers_is_made_again_and_gone_on_with(models):
+    words = "a cat on a red box"
+    whole = dreamt(models, words)
+    assert sum(name.endswith(".noise") for name in whole.latents) == 2
+    assert followed(models, again(whole, "a.png"))[0] == whole.png()
+    assert followed(models, onward(broken_off(models, 2, words), "a.png"))[0] == whole.png()
+    settings, origin = beginning(whole, "a.png")
+    dreaming = Dream("a house", settings, models=models, origin=origin)  # with fewer things than it begins with
+    for _ in dreaming:
+        pass
+    assert len(whole.png()) - len(whole.png(bare=True)) < 2 * 8192
+
+
+def test_a_picture_that_lost_its_state_is_found_again_in_the_generator(models, heart, monkeypatch):
+    monkeypatch.setattr(find, "STEPS", 60)
+    bare = Picture(heart.image)
+    dreaming = Dream("a heart", models=models, start=bare, **{**QUICK, "steps": 0})
+    (shot,) = dreaming
+    difference = np.abs(np.asarray(dreaming.picture(shot).image, dtype=int) - np.asarray(heart.image, dtype=int))
+    assert difference.mean() < 12
+    picture = reread(dreaming.picture(shot))
+    assert followed(models, again(picture, "a.png"))[0] == picture.png()  # without looking for it again
 
 
 def test_a_stopped_dream_shows_its_best_and_goes_on_from_its_last_step(models, heart):
