@@ -63,27 +63,31 @@ class Say:
 
     def __init__(self, as_json: bool, null: bool) -> None:
         self.as_json, self.end = as_json, "\0" if null else "\n"
-        self.stream = sys.stdout
 
     def __call__(self, record: dict[str, Any], path: Path) -> None:
-        text = json.dumps(record | {"path": str(path)}, ensure_ascii=False) if self.as_json else str(path)
-        try:
-            self.stream.write(text + self.end)
-            self.stream.flush()
-        except BrokenPipeError:
-            # The reader has gone: the work is saved, there is nobody to tell, and nothing to flush at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-            raise SystemExit(0) from None
+        text = json_line(record | {"path": str(path)}) if self.as_json else str(path)
+        sys.stdout.write(text + self.end)
+        sys.stdout.flush()
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """A record as JSON; what is no Unicode, as in a file's name, stays JSON's own escape."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: end the dreams in progress after their step; a second one, or one with none, ends at once."""
+    """Ctrl-C, SIGTERM and a terminal that goes away: end the dreams in progress after their step.
+
+    A second one, or one with no dream in progress, ends at once. Under ``nohup`` terminals may go.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.halt: Callable[[], None] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+                signal.signal(number, self.handle)
 
     def ends(self, halt: Callable[[], None]) -> Stop:
         self.halt = halt
@@ -107,10 +111,17 @@ class Stop:
             raise SystemExit(128 + self.signal)
 
 
+def one_line(message: str, longest: int = 1000) -> str:
+    """A message as one line of what can be printed, as when it quotes a list of a gigabyte, or a terminal's commands."""
+    line = " ".join(message[: 2 * longest].split())
+    line = "".join(sign if sign.isprintable() else "?" for sign in line)
+    return line if len(line) <= longest else line[:longest] + "…"
+
+
 def leave(code: int) -> NoReturn:
     """Exit without waiting for what torch may be doing in other threads."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # the signal may have come while it was writing
             stream.flush()
     os._exit(code)
 
@@ -205,7 +216,7 @@ class Show:
         with self.paused():
             if debug:
                 traceback.print_exception(error)
-            click.echo(f"bigsleep: {job.prompt[:60]!r}: {' '.join(reason(error).split())}", err=True)
+            click.echo(f"bigsleep: {job.prompt[:60]!r}: {one_line(reason(error))}", err=True)
 
 
 class Events(Show):

@@ -132,7 +132,7 @@ def started(bigsleep, *args: str) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_it_writes_the_best_so_far_and_says_where(bigsleep, number, code):
     process = started(bigsleep)
     process.send_signal(number)

@@ -18,7 +18,8 @@ from bigsleep.commands.gallery import gallery_command
 from bigsleep.commands.models import models_command
 from bigsleep.commands.pictures import continue_command, info_command, redo_command, sheet_command
 from bigsleep.errors import BigsleepError
-from bigsleep.terminal import leave
+from bigsleep.streams import open_streams, speak_utf8
+from bigsleep.terminal import leave, one_line
 
 
 class Group(DefaultGroup):
@@ -54,7 +55,13 @@ cli.add_command(gallery_command)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:
-    """Run the command and exit: 0 done, 1 the run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command and exit: 0 done, 1 the run failed, 2 wrong usage, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
+
+    Without ``args``, as the process's own command: its streams are made reliable.
+    """
+    if args is None:
+        speak_utf8()
+        open_streams()
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
     try:
@@ -75,5 +82,5 @@ def fail(message: str, code: int, debug: bool) -> NoReturn:
     """Say in one line what is wrong, and exit; the exception in hand goes on where ``debug`` asks for it."""
     if debug:
         raise
-    click.echo(f"bigsleep: {' '.join(message.split())}", err=True)
+    click.echo(f"bigsleep: {one_line(message)}", err=True)
     sys.exit(code)
