@@ -104,7 +104,7 @@ def test_a_prompt_that_is_no_text_is_one_more_bad_prompt(bigsleep):
     ("args", "message"),
     [
         (("missing.txt",), "missing.txt"), (("bad.csv",), "bad.csv, line 3"), (("-", "--shard", "3/2"), "3/8"),
-        (("-", "--name", "{x}"), "{slug}"), (("-", "--steps", "0"), "--steps"), ((".",), "cannot be read"),
+        (("-", "--name", "{x}"), "{slug}"), (("-", "--steps", "-1"), "--steps"), ((".",), "cannot be read"),
         (("-", "--output-dir", "bad.csv"), "bad.csv"), (("-", "--parallel", "0"), "--parallel"), ((), "FILE"),
         (("--ray", "bad.csv"), "before --ray, which took bad.csv"),
     ],
