@@ -10,7 +10,7 @@ from typing import Protocol
 from PIL import Image
 
 from bigsleep.batch import Job, Outcome
-from bigsleep.picture import Picture, name_of, save, save_new
+from bigsleep.picture import Picture, name_of, numbered, save, save_new
 
 
 class Keeper(Protocol):
@@ -39,8 +39,8 @@ class Files:
         self, output: Path | None, folder: Path, template: str, overwrite: bool, save_progress: bool, alone: bool
     ) -> None:
         self.output, self.folder, self.template = output, folder, template
-        self.put = put_over if overwrite else save_new
-        self.save_progress, self.alone = save_progress, alone
+        self.overwrite, self.save_progress, self.alone = overwrite, save_progress, alone
+        self.taken: set[Path] = set()
         self.written: dict[str, tuple[Path, Path]] = {}  # by job: the name that was wanted and the one that was free
 
     def target(self, job: Job, seed: int, model: str) -> Path:
@@ -62,12 +62,17 @@ class Files:
             self.put(outcome.png, path.with_name(f"{path.stem}.{outcome.recipe['step']:04d}.png"))
         return path
 
+    def put(self, png: bytes, wanted: Path) -> Path:
+        """Write a new file; where it went. Nothing that this run has made is overwritten: prompts may share a name."""
+        if self.overwrite:
+            path = next(path for path in numbered(wanted) if path not in self.taken)
+            save(png, path)
+        else:
+            path = save_new(png, wanted)
+        self.taken.add(path)
+        return path
+
     def add_failure(self, outcome: Outcome) -> None:
         """There is no record to keep; a failure with no others to go on with is raised."""
         if self.alone and outcome.error is not None:
             raise outcome.error
-
-
-def put_over(png: bytes, path: Path) -> Path:
-    save(png, path)
-    return path

@@ -136,11 +136,13 @@ def json_rows(text: str, source: str) -> Rows:
     for number, line in content_lines(text):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BigsleepError(f"{source}, line {number}: no JSON ({error})", usage=True) from None
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+        found = row if isinstance(row, dict) else {}
+        named = {column_name(name): value for name, value in found.items() if value is not None}
+        if not isinstance(named.get("prompt"), str):
             raise BigsleepError(f'{source}, line {number}: needs an object with a "prompt"', usage=True)
-        yield number, {column_name(name): value for name, value in row.items() if value is not None}
+        yield number, named
 
 
 def csv_rows(text: str, source: str) -> Rows:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,7 @@ class Manifest:
     def write(self, job: Job, record: dict[str, Any]) -> None:
         line = {"key": job.key, "index": job.index, "variation": job.variation} | record
         with writing(self.path), open(self.path, "ab", buffering=0) as file:
-            file.write(line_of(line))
-            os.fsync(file.fileno())
+            append_whole(file, line_of(line))
         if "path" in record:
             self.done.add(job.key)
             self.recorded[record["path"]] = job.key
@@ -123,6 +123,18 @@ class Manifest:
         for path in doomed:
             path.unlink(missing_ok=True)
         self.done -= keys
+
+
+def append_whole(file: FileIO, line: bytes) -> None:
+    """Append ``line`` for good, or nothing: where a disk is full, half a line would spoil the next one too."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        while line:
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(size)
+        raise
 
 
 def line_of(record: dict[str, Any]) -> bytes:

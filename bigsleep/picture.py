@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -184,14 +185,16 @@ def save_new(data: bytes, path: Path) -> Path:
 def claim_first(temporary: Path, path: Path) -> Path:
     """Give a finished file the first free name of ``path``, ``path``-2, …"""
     try:
-        number = 1
-        while True:
-            target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-            if claim(temporary, target):
-                return target
-            number += 1
+        return next(target for target in numbered(path) if claim(temporary, target))
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """``path``, ``path``-2, ``path``-3, …"""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def write_beside(data: bytes, path: Path) -> Path:
@@ -219,8 +222,8 @@ def temporary_beside(path: Path) -> tuple[int, Path]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files that processes of this machine left in ``folder`` when they were killed."""
     for path in folder.glob(".bigsleep-*.tmp"):
-        host, number, _ = path.name.removeprefix(".bigsleep-").rsplit("-", 2)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # gone by now, or named by somebody else
+            host, number, _ = path.name.removeprefix(".bigsleep-").rsplit("-", 2)
             if host == platform.node() and not is_running(int(number), since=path.stat().st_mtime):
                 path.unlink()
 
@@ -269,10 +272,10 @@ def slug_of(prompt: str, longest: int = 80) -> str:
 
     At most ``longest`` bytes of UTF-8, whole characters.
     """
-    words = re.sub(r"[^\w]+", "_", unicodedata.normalize("NFC", prompt).lower()).strip("_")
+    words = re.sub(r"[^\w]+", "_", unicodedata.normalize("NFC", prompt.lower())).strip("_")
     slug = words.encode("utf-8")[:longest].decode("utf-8", "ignore").rstrip("_")
     # Windows keeps these names for devices.
-    if re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", slug):
+    if re.fullmatch(r"con|prn|aux|nul|(com|lpt)[\d¹²³]", slug):
         slug += "_"
     return slug or "dream"
 
@@ -308,7 +311,8 @@ def name_of(template: str, index: int, variation: int, prompt: str, seed: int, m
             usage=True,
         ) from None
     name = name.removesuffix(".png")
-    if not name or name.startswith(".") or re.search(r"[/\\\0-\x1f]", name) or len(name.encode()) > 200:
+    unfit = not name or name.startswith(".") or re.search(r"[/\\\0-\x1f\ud800-\udfff]", name)
+    if unfit or len(name.encode()) > 200:
         raise BigsleepError(
             f"--name {template!r} makes {name!r}, which is no file name: folders go with --output-dir", usage=True
         )
@@ -331,11 +335,12 @@ def check_target(path: Path) -> None:
 def check_folder(path: Path) -> None:
     """Raise :class:`BigsleepError` unless a file can be written to ``path``."""
     folder = path.parent
-    if not folder.is_dir():
-        raise BigsleepError(f"there is no folder {folder}: make it first (mkdir -p), or choose another", usage=True)
-    if path.is_dir():
-        raise BigsleepError(f"{path} is a folder: give a file name, or use --output-dir", usage=True)
     try:
+        if not folder.is_dir():
+            raise BigsleepError(f"there is no folder {folder}: make it first (mkdir -p), or choose another", usage=True)
+        if path.is_dir():
+            raise BigsleepError(f"{path} is a folder: give a file name, or use --output-dir", usage=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        raise BigsleepError(f"the folder {folder} cannot be written to: choose another", usage=True) from None
+    except OSError as error:
+        why = error.strerror
+        raise BigsleepError(f"the folder {folder} cannot be written to ({why}): choose another", usage=True) from None

@@ -257,7 +257,10 @@ def checked(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         raise BigsleepError(f"{flag} takes {KINDS[kind]}, not {value!r}", usage=True)
     if kind is float:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # of an integer: JSON's know no end
+            raise BigsleepError(f"{flag} is too large a number", usage=True) from None
     if rules["choices"] and value not in rules["choices"]:
         raise BigsleepError(f"{flag} is {value}: choose {', '.join(map(str, rules['choices']))}", usage=True)
     # Written so that NaN fails too.

@@ -44,9 +44,11 @@ def run(jobs: list[Job], runner: Runner, keeper: Keeper, stop: Stop, show: Show,
                     raise outcome.error
                 path = keeper.keep(outcome)
             except Exception as error:
-                keeper.add_failure(replace(outcome, error=error))
                 if outcome.last:
+                    keeper.add_failure(replace(outcome, error=error))
                     show.failed(outcome.job, error, debug)
+                else:  # a snapshot: there may be room for the next
+                    show.note(f"{one_line(reason(error))}; the dream goes on")
                 continue
             if path is not None:
                 show.saved(outcome, path)

@@ -1,12 +1,15 @@
 import io
 import json
 import os
+import platform
 import re
 import struct
 import subprocess
 import sys
 import threading
+import unicodedata
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,11 +77,29 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@given(st.text())
-def test_every_prompt_has_a_safe_short_name(prompt):
+ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=300) | st.sampled_from(
+    ["../../x", "-rf", "/etc/passwd", "CON", "nul.txt", "com¹", "a" * 10_000, "é" * 300, "e\u0301" * 300, "\u202ecod.exe",
+     "İ" * 200, "a\nb\tc\0d\x1b[2J", "👩‍👩‍👧" * 100, "عربي", ".hidden", "a.", "a ", "~", "$HOME", "%PATH%", "\ud800"]
+)  # fmt: skip
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
+
+
+@given(ANY_TEXT)
+def test_every_prompt_has_a_short_name_that_is_safe_on_linux_macos_and_windows(prompt):
     slug = slug_of(prompt)
-    assert slug and len(slug.encode()) <= 81 and not set(slug) & set('/\\:*?"<>|\0\n. ')
-    assert slug_of(prompt) == slug
+    assert 1 <= len(slug.encode()) <= 81 and not set(slug) & set('/\\:*?"<>|. -~$%') and slug.isprintable()
+    assert slug not in DEVICES and slug_of(prompt) == slug
+    name = name_of("{slug}", 1, 1, prompt, 1, "emoji")
+    assert Path(name).name == name and len(os.fsencode(name)) <= 204
+
+
+@given(ANY_TEXT)
+def test_spellings_that_a_disk_may_not_tell_apart_have_the_same_name(prompt):
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, slug_of(prompt))
+        # As macOS and Windows compare names: were there two, one picture would be lost among them.
+        assert unicodedata.normalize("NFC", slug_of(unicodedata.normalize(form, prompt))) == slug_of(prompt)
+        assert unicodedata.normalize("NFC", name) == slug_of(prompt)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +117,9 @@ def test_where_no_picture_can_be_written_is_known_beforehand(tmp_path):
         with pytest.raises(BigsleepError) as caught:
             check_target(tmp_path / target)
         assert caught.value.usage
+    for target in ("x" * 300 + ".png", "x" * 300 + "/a.png"):
+        with pytest.raises(BigsleepError, match="too long"):
+            check_target(tmp_path / target)
     check_target(tmp_path / "a.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png"]
 
@@ -115,7 +139,7 @@ def test_names_come_from_a_template():
 
 
 @pytest.mark.parametrize(
-    "template", ["{prompt}", "{}", "{slug", "{slug:04d}", "{seed.x.y}", "a/{slug}", "", ".{slug}", "x" * 300]
+    "template", ["{prompt}", "{}", "{slug", "{slug:04d}", "{seed.x.y}", "a/{slug}", "", ".{slug}", "x" * 300, "\udcff"]
 )
 def test_a_template_that_makes_no_file_name_is_refused(template):
     with pytest.raises(BigsleepError, match="--name") as caught:
@@ -131,11 +155,14 @@ def test_sweeping_removes_what_killed_processes_left_and_nothing_else(tmp_path):
     ours = write_beside(b"x", tmp_path / "b.png")
     theirs = tmp_path / ".bigsleep-another-machine-1-abc.tmp"
     theirs.touch()
+    nobodys = [tmp_path / ".bigsleep-.tmp", tmp_path / f".bigsleep-{platform.node()}-b-c.tmp"]
+    for path in nobodys:
+        path.touch()
     # The number of a process that has gone may be another's by now: here, ours.
     reborn = write_beside(b"x", tmp_path / "c.png")
     os.utime(reborn, (0, 0))
     sweep(tmp_path)
-    assert set(tmp_path.iterdir()) == {ours, theirs}
+    assert set(tmp_path.iterdir()) == {ours, theirs, *nobodys}
 
 
 def test_a_picture_gives_back_what_was_put_into_it(tmp_path):

@@ -1,9 +1,11 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bigsleep.dreamer import read_prompt
 from bigsleep.errors import BigsleepError
 from bigsleep.prompt import Phrase, Prompt
+from bigsleep.settings import Settings
 
 words = st.text(st.characters(blacklist_characters="|:\0", blacklist_categories=["Cs"]), min_size=1).filter(str.strip)
 
@@ -53,3 +55,19 @@ def test_any_words_without_bars_or_colons_come_back_as_they_are(parts):
 @given(words.filter(lambda text: not text.strip()[-1].isdecimal()), st.integers(1, 1000))
 def test_a_weight_is_taken_off_its_phrase(text, weight):
     assert phrases(f"{text}:{weight}") == [(text.strip(), weight)]
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=[]), max_size=60) | st.text("|:-0123456789. aé\0\ud800", max_size=30))
+@example("a" * 10_000)
+@example("&" + "amp;" * 2_000)
+@example(":" * 10_000 + "1")
+@example("1" * 5_000 + ":" + "1" * 5_000)
+@example("\u202e\u0627\u0644\u0628\u064a\u062a 👩‍👩‍👧\n\t\x1b[2J")
+def test_any_text_is_read_or_refused_in_words(text):
+    try:
+        prompt = read_prompt(text, Settings())
+    except BigsleepError as error:
+        assert error.usage and str(error)
+    else:
+        assert prompt.text == text and all(phrase.text for phrase in prompt.phrases)

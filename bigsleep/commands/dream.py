@@ -14,7 +14,7 @@ from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
 from bigsleep.lists import decoded, expanded, read_list
-from bigsleep.picture import check_image, check_target
+from bigsleep.picture import check_image, check_target, sweep
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run, showing
@@ -71,6 +71,7 @@ def dream_command(
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
     check_images(settings)
+    sweep(output.parent if output else output_dir)
     stop, show = Stop(), showing(progress, quiet, len(jobs))
     from bigsleep.dreamer import read_prompt
 
