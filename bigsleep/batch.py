@@ -7,8 +7,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigsleep.errors import BigsleepError
@@ -17,6 +18,9 @@ from bigsleep.settings import Settings
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream, Models, Progress, Snapshot
     from bigsleep.origin import Origin
+    from bigsleep.picture import Picture
+
+Reading = Callable[["Picture", str], tuple[Settings, "Origin"]]  # how to go on from a picture of some name
 
 HOW = ("device", "precision", "threads", "compile")  # how a picture is computed, not what it is of
 MODEL = ("model", "clip", "image_size", "truncation", *HOW)  # what loading models depends on
@@ -108,6 +112,40 @@ def identity(settings: Settings) -> str:
         if item.name not in HOW and (value := getattr(settings, item.name)) != item.default
     }
     return json.dumps(asked)
+
+
+def read_dream(
+    path: Path, reading: Reading, asked: dict[str, Any], prompt: str | None, varied: bool
+) -> tuple[Settings, Origin, str]:
+    """The settings, the beginning and the words of the dream that goes on from the picture in a file."""
+    from bigsleep.dreamer import read_prompt
+    from bigsleep.origin import beginning
+    from bigsleep.picture import Picture
+    from bigsleep.recipe import settings_here
+
+    picture = Picture.open(path)
+    settings, origin = reading(picture, str(path))
+    settings = settings_here(settings)
+    changed = prompt is not None or varied or any(name not in HOW for name in asked)
+    if changed:
+        if origin.until is None:
+            origin = beginning(picture, str(path))[1]
+        origin = replace(origin, until=None, job=None)
+    if "start" in asked:
+        raise BigsleepError("a picture is what this begins with: leave out --start", usage=True)
+    if "image_prompt" in asked:
+        origin = replace(origin, images=())
+    settings = overridden(settings, asked)
+    words = origin.recipe["prompt"] if prompt is None else prompt
+    read_prompt(words, settings)
+    return settings, origin, words
+
+
+def overridden(settings: Settings, asked: dict[str, Any]) -> Settings:
+    """``settings`` with those that were ``asked`` for instead; steps stand instead of a time, and a time of steps."""
+    instead = {"steps": "time", "time": "steps"}
+    kept = {name: value for name, value in asdict(settings).items() if instead.get(name) not in asked}
+    return Settings.of(kept | asked)
 
 
 def models_key(settings: Settings) -> tuple[Any, ...]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigsleep.batch import HOW, Job, Local, job_of
+from bigsleep.batch import Job, Local, Reading, job_of, read_dream
 from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
 from bigsleep.keep import Bare, Files
 from bigsleep.picture import Picture, check_target, read_insides, save, save_new
-from bigsleep.recipe import checked_recipe, command_of, described, differences, settings_here, settings_of
+from bigsleep.recipe import checked_recipe, command_of, described, differences, settings_of
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run, showing
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
-    from bigsleep.origin import Origin
 
 
 @click.command("info")
@@ -81,9 +79,6 @@ def continue_command(pictures: tuple[Path, ...], prompt: str | None, **options: 
     dream_on(pictures, onward, prompt, options)
 
 
-Reading = Callable[[Picture, str], "tuple[Settings, Origin]"]
-
-
 def dream_on(
     pictures: tuple[Path, ...],
     reading: Reading,
@@ -120,38 +115,6 @@ def dream_on(
     for job in jobs:
         load_models(job, runner)
     run(jobs, runner, Bare(files) if bare else files, stop, show, Say(as_json, null), debug)
-
-
-def read_dream(
-    path: Path, reading: Reading, asked: dict[str, Any], prompt: str | None, varied: bool
-) -> tuple[Settings, Origin, str]:
-    """The settings, the beginning and the words of the dream that goes on from the picture in a file."""
-    from bigsleep.dreamer import read_prompt
-    from bigsleep.origin import beginning
-
-    picture = Picture.open(path)
-    settings, origin = reading(picture, str(path))
-    settings = settings_here(settings)
-    changed = prompt is not None or varied or any(name not in HOW for name in asked)
-    if changed:
-        if origin.until is None:
-            origin = beginning(picture, str(path))[1]
-        origin = replace(origin, until=None, job=None)
-    if "start" in asked:
-        raise BigsleepError("a picture is what this begins with: leave out --start", usage=True)
-    if "image_prompt" in asked:
-        origin = replace(origin, images=())
-    settings = overridden(settings, asked)
-    words = origin.recipe["prompt"] if prompt is None else prompt
-    read_prompt(words, settings)
-    return settings, origin, words
-
-
-def overridden(settings: Settings, asked: dict[str, Any]) -> Settings:
-    """``settings`` with those that were ``asked`` for instead; steps stand instead of a time, and a time of steps."""
-    instead = {"steps": "time", "time": "steps"}
-    kept = {name: value for name, value in asdict(settings).items() if instead.get(name) not in asked}
-    return Settings.of(kept | asked)
 
 
 def load_models(job: Job, runner: Local) -> None:
