@@ -16,10 +16,12 @@ from bigsleep.errors import BigsleepError
 from bigsleep.film import at_equal_change
 from bigsleep.goal import Goal
 from bigsleep.latents import class_shares
+from bigsleep.layers import layers_pattern
 from bigsleep.origin import shown_of
 from bigsleep.picture import Picture
 from bigsleep.recipe import checked_recipe, settings_here, settings_of
 from bigsleep.settings import Settings
+from bigsleep.state import fitted
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Models
@@ -79,7 +81,9 @@ def alike(pictures: Sequence[Picture], names: Sequence[str]) -> tuple[Settings, 
 
 
 def with_shares(state: State, settings: Settings) -> dict[str, Tensor]:
-    """A state with logits whose sigmoids are the class shares, so that between two of them shares go straight."""
+    """A state with class shares in the place of their logits, so that between two of them shares go straight."""
+    if not all(tensor.is_floating_point() for tensor in state.values()):
+        raise BigsleepError("what it holds of its dream is damaged: there are no such latents", usage=True)
     return {
         name: class_shares(tensor, settings.classes, settings.max_classes) if name.endswith(".logits") else tensor
         for name, tensor in state.items()
@@ -106,9 +110,12 @@ class Path:
     """A way by ``states`` (as of :func:`with_shares`); place 1.5 is halfway between the second and the third of them."""
 
     def __init__(self, states: Sequence[State], settings: Settings, models: Models, loop: bool = False) -> None:
-        self.states = matched(states, models.generator.embeddings)
+        generator = models.generator
+        sizes = generator.stages, generator.noise_size, generator.num_classes
+        states = [fitted(state, layers_pattern(state, *sizes)) for state in states]
+        self.states = matched(states, generator.embeddings)
         if loop:
-            self.states = matched([*self.states, self.states[0]], models.generator.embeddings)
+            self.states = matched([*self.states, self.states[0]], generator.embeddings)
         self.loop, self.models = loop, models
         self.settings = replace(settings, classes="sigmoid", max_classes=None)
 
@@ -141,7 +148,7 @@ def between(one: State, other: State, share: float) -> dict[str, Tensor]:
             found[name] = here if share < 0.5 else there
         elif kind == "placement":
             turn = there - here
-            turn[3] = math.remainder(float(turn[3]), 2 * math.pi)
+            turn[3] = math.remainder(turn[3].item(), 2 * math.pi)
             found[name] = here + share * turn
         else:
             found[name] = here.lerp(there, share)

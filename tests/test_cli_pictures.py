@@ -162,3 +162,12 @@ def test_killed_at_a_random_step_it_goes_on_to_the_bytes_of_the_whole_dream(bigs
         made(bigsleep, "continue", "part.png", "-o", "end.png", "--overwrite", "--quiet")
         assert same(work(bigsleep), "whole.png", "end.png")
         (work(bigsleep) / "part.png").unlink()
+
+
+@pytest.mark.slow
+def test_pictures_that_somebody_tampered_with_get_a_clean_error_or_a_right_answer():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.mutations", "--count", "200"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["wrong"] == 0
