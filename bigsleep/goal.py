@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bigsleep.cutouts import Cutouts
+from bigsleep.models.eyes import Eye
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Goal:
     features: Tensor
     weights: Tensor
     parts: tuple[Goal | None, ...] = ()
+
+    def seen_by(self, eye: Eye) -> Goal:
+        """What it is to one of several perceptors; their likenesses add up to the whole one's."""
+        return Goal(self.features[:, eye.begin : eye.end] * eye.length, self.weights)
 
     def likeness(self, features: Tensor) -> Tensor:
         """Weighted sum of cosines ``[N]`` for unit image features ``[N, D]``."""

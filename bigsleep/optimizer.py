@@ -14,6 +14,7 @@ from bigsleep.goal import Goal, View
 from bigsleep.latents import Adam, MovingAverage, class_penalty, noise_penalty
 from bigsleep.layers import Layers, layers_of, layers_pattern, sprites_of
 from bigsleep.memory import affordable_chunk, even_part
+from bigsleep.models.eyes import Eye
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
 from bigsleep.plan import Plan
@@ -157,10 +158,11 @@ class Optimizer:
         if compile or dtype != torch.float32:
             self.fast_generator, self.fast_perceptor = generator.lowered(dtype), perceptor.lowered(dtype)
         self.device = generator.embeddings.device
-        self.chunk = affordable_chunk(self.fast_perceptor, self.device)
+        self.chunk = min(affordable_chunk(eye.perceptor, self.device) for eye in self.fast_perceptor.eyes)
         if compile:
             self.fast_generator.compile()
-            self.fast_perceptor.visual.compile()
+            for eye in self.fast_perceptor.eyes:
+                eye.perceptor.visual.compile()
         self.start = Start(generator, perceptor, self.fast_generator, self.fast_perceptor)
         self.batch: int | None = None  # searches that a pass of BigGAN takes; no limit until memory ends
 
@@ -261,10 +263,21 @@ class Optimizer:
 
         All gradients at once, so that of a pass which memory cuts short there is nothing left.
         """
-        crops = [cut(image, view.cutouts, self.perceptor.size, search.random) for search, image, view, _ in chunk]
-        features = self.fast_perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
+        first, *others = self.fast_perceptor.eyes
+        means, gradients = self.eye_gradient(first, chunk)
+        for eye in others:
+            more, steeper = self.eye_gradient(eye, chunk)
+            means = [one.detach() + other.detach() for one, other in zip(means, more, strict=True)]
+            gradients = tuple(one + other for one, other in zip(gradients, steeper, strict=True))
+        return means, gradients
+
+    def eye_gradient(
+        self, eye: Eye, chunk: list[tuple[Search, Tensor, View, float]]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        crops = [cut(image, view.cutouts, eye.perceptor.size, search.random) for search, image, view, _ in chunk]
+        features = eye.perceptor.encode_images(torch.cat(crops)).split(list(map(len, crops)))
         means = [
-            view.goal.likeness(seen).sum() / count * view.weight
+            view.goal.seen_by(eye).likeness(seen).sum() / count * view.weight
             for (_, _, view, count), seen in zip(chunk, features, strict=True)
         ]
         return means, shared_gradients(means, [image for _, image, _, _ in chunk])

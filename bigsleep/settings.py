@@ -27,13 +27,18 @@ def option(
     above: float | None = None,
     choices: tuple[Any, ...] | None = None,
     many: bool = False,
+    joined: bool = False,
     shown: str | None = None,
     parse: Callable[[str], Any] | None = None,
 ) -> Any:
-    """A dataclass field that knows its range (``least <= value <= most``, ``value > above``) and its help text."""
+    """A dataclass field that knows its range (``least <= value <= most``, ``value > above``) and its help text.
+
+    Where it is ``joined``, what the command line is given several times is one text, with | between.
+    """
     metadata = dict(
-        help=help, kind=kind, least=least, most=most, above=above, choices=choices, many=many, shown=shown, parse=parse
-    )
+        help=help, kind=kind, least=least, most=most, above=above, choices=choices, many=many, joined=joined,
+        shown=shown, parse=parse,
+    )  # fmt: skip
     return field(default=default, metadata=metadata)
 
 
@@ -156,7 +161,10 @@ class Settings:
         "auto", "Generator: auto, emoji, biggan-deep-128, -256, -512, or a file or folder of one.", shown="auto"
     )
     clip: str | None = option(
-        None, "CLIP: one of OpenAI's nine names, emoji, or a file.", shown="what goes with --model"
+        None,
+        "CLIP: one of OpenAI's nine names, emoji, openclip:NAME/WEIGHTS or a file; several look together.",
+        shown="what goes with --model",
+        joined=True,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
     precision: str = option(

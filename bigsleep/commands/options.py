@@ -42,11 +42,14 @@ def settings_option(item: Field[Any]) -> Callable[[Callable[..., None]], Callabl
     parse = rules["parse"]
     shown = rules["shown"] or (item.default if item.default not in (None, ()) else None)
     choices = "|".join(map(str, rules["choices"])) if rules["choices"] else None
+    callback = None
+    if parse or rules["joined"]:
+        callback = partial(read_option, parse or joined)
     return click.option(
         flag,
         type=str if parse else rules["kind"],
-        callback=(lambda _c, _p, value: parsed(parse, value)) if parse else None,
-        multiple=rules["many"],
+        callback=callback,
+        multiple=rules["many"] or rules["joined"],
         default=None,
         metavar=choices or {int: "N", float: "X"}.get(rules["kind"], "TEXT") if not parse else "TIME",
         help=rules["help"] + (f"  [default: {shown}]" if shown is not None else ""),
@@ -82,7 +85,11 @@ offline_option = click.option(
 )  # fmt: skip
 
 
-def parsed(parse: Callable[[str], Any], value: str | None) -> Any:
+def joined(values: tuple[str, ...]) -> str | None:
+    return "|".join(values) or None
+
+
+def read_option(parse: Callable[[Any], Any], _context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
     try:
         return None if value is None else parse(value)
     except ValueError as error:

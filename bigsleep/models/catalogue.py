@@ -5,9 +5,10 @@ Where the published ones' files are stands in ``published``. torch is imported w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bigsleep.errors import BigsleepError
 from bigsleep.models.lean import lean_import
@@ -102,8 +103,26 @@ def check_names(model: str, clip: str | None) -> None:
         raise BigsleepError(
             f"unknown model {model!r}: choose auto, {', '.join(GENERATORS)}, or give a path", usage=True
         )
-    if clip is not None and clip not in ("emoji", *PERCEPTORS) and not Path(clip).exists():
-        raise BigsleepError(f"unknown CLIP {clip!r}: choose emoji, {', '.join(PERCEPTORS)}, or give a path", usage=True)
+    for name, _ in clips_of(clip or "emoji"):
+        if name not in ("emoji", *PERCEPTORS) and not name.startswith("openclip:") and not Path(name).exists():
+            known = ", ".join(PERCEPTORS)
+            raise BigsleepError(f"unknown CLIP {name!r}: choose emoji, {known}, openclip:…, or give a path", usage=True)
+
+
+def clips_of(clip: str) -> list[tuple[str, float]]:
+    """The CLIPs that ``--clip`` names, with their weights.
+
+    >>> clips_of("ViT-B/32|RN50x4:0.5")
+    [('ViT-B/32', 1.0), ('RN50x4', 0.5)]
+    """
+    clips = []
+    for part in clip.split("|"):
+        name, _, weight = part.strip().rpartition(":")
+        weighed = bool(name) and re.fullmatch(r"\d+(\.\d+)?", weight) is not None
+        clips.append((name, float(weight)) if weighed else (part.strip(), 1.0))
+    if any(weight == 0 for _, weight in clips):
+        raise BigsleepError(f"a CLIP of {clip!r} weighs 0: leave it out", usage=True)
+    return clips
 
 
 def generator_row(model: str) -> GeneratorRow:
@@ -153,7 +172,7 @@ def local_generator(path: Path) -> tuple[Path, Path]:
 
 
 def load_perceptor(clip: str, quiet: bool = False) -> Perceptor:
-    """The CLIP of a catalogue name or of a file.
+    """The CLIP of a catalogue name, of a file or of open_clip, or several as one (see :func:`clips_of`).
 
     Raises
     ------
@@ -163,8 +182,18 @@ def load_perceptor(clip: str, quiet: bool = False) -> Perceptor:
         If the file is damaged, no CLIP, or a program that is not OpenAI's.
     """
     from bigsleep.models.checkpoint import read_state
+    from bigsleep.models.eyes import Eyes
+    from bigsleep.models.openclip import load_openclip
     from bigsleep.models.perceptor import Perceptor
 
+    clips = clips_of(clip)
+    if len(clips) > 1:
+        return cast(
+            Perceptor, Eyes([load_perceptor(name, quiet) for name, _ in clips], [weight for _, weight in clips])
+        )
+    clip = clips[0][0]
+    if clip.startswith("openclip:"):
+        return cast(Perceptor, load_openclip(clip.removeprefix("openclip:")))
     if clip == "emoji":
         path = EMOJI / "perceptor.safetensors"
     elif clip in PERCEPTORS:

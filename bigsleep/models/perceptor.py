@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bigsleep.errors import BigsleepError
+from bigsleep.models.eyes import Eye
 from bigsleep.models.lean import lean_import
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ class Perceptor(nn.Module):
         The catalogue's name, or the path it came from.
     size
         Side in pixels of the images it sees.
+    width
+        Numbers in a feature vector.
     """
 
     def __init__(self, state: Mapping[str, Tensor], name: str) -> None:
@@ -195,10 +198,15 @@ class Perceptor(nn.Module):
         visual = model.visual
         fast = VisionTransformer if isinstance(visual, clip_model.VisionTransformer) else ResNet
         self.visual = fast(visual)
-        self.size = self.visual.size
+        self.size, self.width = self.visual.size, model.text_projection.shape[1]
         del model.visual
         self.text: clip_model.CLIP | None = model
         self.requires_grad_(False).eval()
+
+    @property
+    def eyes(self) -> list[Eye]:
+        """All that look: it alone (see :class:`Eyes`)."""
+        return [Eye(self)]
 
     def lowered(self, dtype: torch.dtype) -> Perceptor:
         """A copy whose image tower runs in ``dtype``, without a text tower."""
