@@ -28,7 +28,7 @@ SIZE, CELLS, CROP = (
 )  # pixels a side that it sees; places it looks at, a side; pixels a side of what it names
 MARGIN = 1.15  # side of a crop over the thing's longer side
 # Least certainty that there is a thing, and of its name among 167; chosen on other scenes than the exam's.
-THING, NAME = 0.3, 0.1
+THING, NAME = 0.3, 0.03
 APART = 0.1  # of the things' sizes together: closer than this is neither left nor right (GenEval's)
 NAMER = dict(layers=(1, 1, 2, 1), output_dim=256, heads=20, input_resolution=CROP, width=40)
 

@@ -38,9 +38,9 @@ HERE = Path(__file__).parent
 KINDS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "setting")
 MEAN_OF = KINDS[:6]
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lookup": {"layers": "1", "steps": 1, "auditions": 1},
-    "plan": {"steps": 1, "auditions": 1},
-    "auditions": {"steps": 1},
+    "lookup": {"layers": "1", "steps": 0, "auditions": 1},
+    "plan": {"steps": 0, "auditions": 1},
+    "auditions": {"steps": 0},
     "dream": {},
 }
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")

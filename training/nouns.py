@@ -32,11 +32,11 @@ bird: bird, black bird, dove
 dragon: dragon, dragon face
 dinosaur: sauropod, t-rex
 whale: whale, spouting whale
-fish: fish, tropical fish
+fish: fish, tropical fish, blowfish
 shell: spiral shell
 bee: honeybee
 ladybug: lady beetle
-tree: deciduous tree, evergreen tree, tanabata tree
+tree: deciduous tree, evergreen tree, tanabata tree, leafless tree, christmas tree
 flower: blossom, tulip, hibiscus, rose, cherry blossom, white flower, sunflower, wilted flower
 leaf: fallen leaf, leaf fluttering in wind, maple leaf, herb
 mushroom: mushroom, brown mushroom
@@ -55,7 +55,7 @@ milk: glass of milk
 car: automobile, sport utility vehicle, racing car, taxi, police car
 truck: articulated lorry, delivery truck, pickup truck
 bus: bus, minibus, trolleybus
-train: train, locomotive, railway car, high-speed train, bullet train, metro, tram, light rail, tram car
+train: train, locomotive, railway car, high-speed train, bullet train, metro, tram, light rail, tram car, monorail
 fire truck: fire engine
 scooter: motor scooter, kick scooter
 boat: sailboat, speedboat, motor boat, canoe
@@ -67,19 +67,19 @@ castle: castle, japanese castle
 mountain: mountain, snow-capped mountain, mount fuji
 moon: crescent moon, full moon, full moon face, new moon face
 sun: sun, sun with face
-star: star, glowing star
+star: star, glowing star, shooting star
 cloud: cloud
 planet: ringed planet
 snowman: snowman, snowman without snow
 umbrella: umbrella, umbrella with rain drops, closed umbrella
-heart: red heart, pink heart, orange heart, yellow heart, green heart, blue heart, light blue heart, purple heart, brown heart, black heart, grey heart, white heart, sparkling heart, beating heart, growing heart, heart with ribbon
+heart: red heart, pink heart, orange heart, yellow heart, green heart, blue heart, light blue heart, purple heart, brown heart, black heart, grey heart, white heart, sparkling heart, beating heart, growing heart, heart with ribbon, heart suit
 gift: wrapped gift
 pumpkin: jack-o-lantern
 ball: soccer ball, basketball, volleyball
 hat: top hat, woman's hat, billed cap
 cap: billed cap
 shirt: t-shirt, running shirt
-shoe: running shoe, man's shoe, hiking boot, flat shoe
+shoe: running shoe, man's shoe, flat shoe
 boot: woman's boot, hiking boot
 bag: handbag, clutch bag, purse, shopping bags
 sunglasses: sunglasses
@@ -87,7 +87,7 @@ clock: alarm clock, mantelpiece clock, timer clock
 watch: watch
 book: closed book, green book, blue book, orange book, open book, notebook with decorative cover, notebook
 books: books
-phone: mobile phone, mobile phone with arrow
+phone: mobile phone, mobile phone with arrow, telephone, telephone receiver
 laptop: laptop
 computer: desktop computer, laptop
 camera: camera, camera with flash
@@ -98,7 +98,7 @@ pen: pen, fountain pen
 door: door
 sword: dagger, crossed swords
 key: key, old key
-lamp: light bulb
+lamp: light bulb, diya lamp
 globe: globe showing europe-africa, globe showing americas, globe showing asia-australia
 mailbox: closed mailbox with raised flag, closed mailbox with lowered flag, open mailbox with raised flag, open mailbox with lowered flag, postbox
 wizard: mage
@@ -107,12 +107,16 @@ queen: princess
 santa: santa claus
 baby: baby
 robot: robot
+envelope: envelope, e-mail, love letter, incoming envelope, envelope with arrow
+bell: bell, bellhop bell
+skull: skull, skull and crossbones
+tent: tent, camping, circus tent
 alien: alien, alien monster
 astronaut: astronaut
 bear: bear, polar bear
 dice: game die
 flag: triangular flag, white flag, black flag, chequered flag
-diamond: gem stone
+diamond: gem stone, diamond suit
 egg: egg, cooking
 potato: potato, roasted sweet potato
 person: person, man, woman, person standing, older person, old man, old woman, boy, girl, child
