@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -139,18 +138,27 @@ def dreams(prompts: list[str], settings: Settings, models: Models, parallel: int
 
 
 def shares(kinds: list[str], right: list[bool]) -> dict[str, Any]:
-    """Shares of right pictures: by kind, ``overall`` the mean over GenEval's six, each with its bootstrap interval."""
-    mark = torch.tensor(right, dtype=torch.float)
-    generator = torch.Generator().manual_seed(0)
+    """Shares of right pictures, by kind, ``overall`` the mean over GenEval's six, and their bootstrap intervals."""
+    mark, generator = torch.tensor(right, dtype=torch.float), torch.Generator().manual_seed(0)
     by_kind, drawn = {}, {}
     for kind in [kind for kind in KINDS if kind in kinds]:
         own = mark[torch.tensor([k == kind for k in kinds])]
+        by_kind[kind] = round(float(own.mean()), 3)
         drawn[kind] = own[torch.randint(len(own), (1000, len(own)), generator=generator)].mean(1)
-        by_kind[kind] = [round(float(own.mean()), 3), *interval(drawn[kind])]
     six = [kind for kind in by_kind if kind in MEAN_OF]
-    overall = sum(by_kind[kind][0] for kind in six) / len(six)
-    mean = interval(torch.stack([drawn[kind] for kind in six]).mean(0))
-    return {"overall": round(overall, 3), "interval": mean, "kinds": by_kind}
+    overall = sum(by_kind[kind] for kind in six) / len(six)
+    mean = torch.stack([drawn[kind] for kind in six]).mean(0)
+    intervals = {kind: interval(samples) for kind, samples in ({"overall": mean} | drawn).items()}
+    return {"overall": round(overall, 3), "kinds": by_kind, "intervals": intervals}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Shares in words."""
+    every = {"overall": figures["overall"]} | figures["kinds"]
+    return ", ".join(
+        f"{kind} {share:.2f} ({low:.2f} to {high:.2f})"
+        for (kind, share), (low, high) in zip(every.items(), figures["intervals"].values(), strict=True)
+    )
 
 
 def interval(samples: Tensor) -> list[float]:
@@ -204,13 +212,12 @@ def main(
             sights = judge.look(torch.stack(pictures))
             marks.append([judge.right(one, sight) for one, sight in zip(asked, sights, strict=True)])
             figures[variant] = shares([one["tag"] for one in asked], marks[-1])
-            click.echo(f"{variant}: {figures[variant]}, {seconds:.1f} s a picture")
+            click.echo(f"{variant}, {seconds:.1f} s a picture: {table(figures[variant])}")
     if sheet:
         save_sheet(sheet, prompts, rows, marks or None)
     if not free:
         whole = figures.pop("dream", {})
-        counts = Counter(one["tag"] for one in asked)
-        last = {"prompts": dict(counts), **whole, **figures, "judge": judge.table["accuracy"]}
+        last = {"prompts": len(asked), **whole, **figures, "judge": judge.table["accuracy"]}
         click.echo(json.dumps(last | {"seconds_per_picture": round(seconds, 2)}))
 
 
