@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import torch
@@ -319,7 +321,7 @@ class Dream:
         self.plan = planned(
             self.prompt, self.settings, generator.alpha, generator.class_names if generator.alpha else ()
         )
-        self.on_step = on_step
+        self.on_step, self.note = on_step, note
         # What was shown at each step, by seed, where a film is wanted: ``trails`` is then a dictionary to be filled.
         self.trails: dict[int, list[Mapping[str, Tensor]]] | None = None
         self.best: Snapshot | None = None
@@ -432,6 +434,7 @@ class Course:
         self.rungs = halvings(self.settings.best_of)
         self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
         self.score: float | None = None
+        self.scores: list[tuple[float, float]] = []  # with the share of the dream at which each was seen
         if going is not None:
             self.resume(going)
         if dreaming.origin.carried is not None:
@@ -478,7 +481,14 @@ class Course:
             self.dreaming.stopped.clear()
         keep = self.survivors()
         due = keep == 1 and self.until is None and self.step % self.settings.save_every == 0
-        return self.select(keep) if due or self.done or keep < len(self.searches) else None
+        if not (due or self.done or keep < len(self.searches)):
+            return None
+        shot = self.select(keep)
+        if keep == 1 and not self.done and self.settings.until == "plateau" and settled(self.scores):
+            self.done, self.share = True, 1.0
+            self.dreaming.note(f"no better for a fifth of the dream: done after {self.step} steps")
+            return replace(shot, share=1.0, last=True)
+        return shot
 
     def reached(self) -> float:
         """How much of the dream is done, by steps or by the clock."""
@@ -503,6 +513,7 @@ class Course:
         self.searches = [search for search, _ in shots[:keep]]
         shot = shots[0][1]
         self.score = shot.score
+        self.scores.append((self.share, shot.score))
         if self.dreaming.best is None or shot.score > self.dreaming.best.score:
             self.dreaming.best = shot
         self.dreaming.broken_off = self.broken_off() if keep == 1 else None
@@ -533,6 +544,20 @@ class Course:
         if self.dreaming.on_step:
             seconds = time.monotonic() - self.began
             self.dreaming.on_step(Progress(self.step, self.share, seconds, self.score))
+
+
+def settled(scores: list[tuple[float, float]]) -> bool:
+    """Whether the best of ``scores``, each with its share of a dream, rose by no more than their noise for a fifth.
+
+    The noise is the deviation of neighbours' differences, over the root of 2 as each has two of it.
+    """
+    now = scores[-1][0]
+    before = [score for share, score in scores if share <= now - 0.2 + 1e-9]
+    since = [score for share, score in scores if share > now - 0.2 + 1e-9]
+    if len(before) < 3 or len(since) < 3:
+        return False
+    steps = [later - earlier for earlier, later in pairwise(before[-len(since) :] + since)]
+    return max(since) <= max(before) + stdev(steps) / math.sqrt(2)
 
 
 def halvings(count: int) -> list[float]:

@@ -78,6 +78,10 @@ class Settings:
         None, "Time budget for the optimisation instead of --steps: 90s, 3m, 1h.", kind=float, above=0,
         parse=parse_seconds,
     )  # fmt: skip
+    until: str = option(
+        "end", "When it is done: at its end, or once the score has not risen by more than its noise for a fifth of it.",
+        choices=("end", "plateau"),
+    )  # fmt: skip
     seed: int | None = option(
         None, "Seed of all that is random.", kind=int, least=0, most=2**63 - 1, shown="random, and reported"
     )

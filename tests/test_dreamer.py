@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bigsleep import BigsleepError, Dream, Models, Settings, dream
-from bigsleep.dreamer import find_precision, together
+from bigsleep.dreamer import find_precision, settled, together
 from bigsleep.goal import Goal
 from bigsleep.optimizer import Optimizer
 
@@ -226,3 +226,27 @@ def test_ways_of_resampling_reach_the_cutouts(models):
     ways, large = ("nearest", "bilinear", "antialiased"), dict(cutout_min=1.5, cutout_max=2.0, steps=2)
     endings = [list(short(models, resample=way, **large))[-1].image for way in ways]
     assert not any(torch.equal(*pair) for pair in itertools.combinations(endings, 2))
+
+
+def course(rise, noise, count=30, until=1.0):
+    """Scores of a dream that rise by so much on the whole way, up to a share of it, under noise."""
+    random = torch.Generator().manual_seed(0)
+    shares = [i / 29 for i in range(count)]
+    return [(share, rise * min(share, until) + noise * float(torch.randn((), generator=random))) for share in shares]
+
+
+def test_a_plateau_is_a_fifth_of_the_dream_without_more_of_a_rise_than_noise():
+    assert settled(course(0, 0.01)) and settled(course(1.0, 0.01, until=0.6))
+    assert not settled(course(1.0, 0.01)) and not settled(course(1.0, 0.01, count=20, until=0.6))
+    assert not settled(course(0, 0.01, count=5)), "too few to tell"
+
+
+def test_a_dream_may_end_at_a_plateau_and_says_so(models, monkeypatch):
+    noise = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(Optimizer, "score", lambda *_: 0.5 + 0.01 * float(torch.rand((), generator=noise)))
+    notes: list[str] = []
+    options = dict(layers="1", init="random", auditions=1, cutouts=1, steps=30, save_every=1)
+    whole, ended = (list(short(models, **options, until=until, note=notes.append)) for until in ("end", "plateau"))
+    assert whole[-1].step == 30 and len(ended) < 25
+    assert ended[-1].last and ended[-1].share == 1 and not any(snapshot.last for snapshot in ended[:-1])
+    assert f"done after {len(ended)} steps" in notes[-1]
