@@ -85,16 +85,26 @@ def cut(image: Tensor, cutouts: Cutouts, size: int, generator: torch.Generator |
     """Crops ``[N, 3, size, size]`` of one ``image`` ``[1, 3, H, W]`` in 0..1.
 
     The crops are sampled as one tall picture, so that the gradient is one image's and not one per cutout. ``generator``
-    draws their noise; without it they have none.
+    draws their noise, on a GPU by way of one of its own; without it they have none.
     """
     device = image.device
     crops = sampled(image.float(), cutouts, size)
     if cutouts.gain.ne(1).any():
         crops = (crops - 0.5) * cutouts.gain.to(device) + 0.5 + cutouts.shift.to(device)
     if generator is not None and cutouts.roughness.any():
-        noise = torch.randn(crops.shape, generator=generator) * cutouts.roughness
-        crops = crops + noise.to(device)
+        noise = torch.randn(crops.shape, generator=chance_on(device, generator), device=device)
+        crops = crops + noise * cutouts.roughness.to(device)
     return crops
+
+
+def chance_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """A source of chance on ``device`` that follows from ``generator``, which is on the CPU.
+
+    A number for each pixel is too much to draw on the CPU and send over, 77 MB for 128 cutouts.
+    """
+    if device.type == "cpu":
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(2**63 - 1, (), generator=generator)))
 
 
 def sampled(image: Tensor, cutouts: Cutouts, size: int) -> Tensor:
