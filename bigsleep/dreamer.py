@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import secrets
 import shutil
@@ -61,7 +63,7 @@ class Snapshot:
 
     ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
     are what the picture was made of, by name (``layer0.noise``, …); ``layers`` says in words what each layer is, and where it
-    stands.
+    stands; ``company`` among how many searches its steps were made.
     """
 
     image: Tensor
@@ -72,6 +74,7 @@ class Snapshot:
     last: bool
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     layers: tuple[dict[str, Any], ...] = ()
+    company: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -370,11 +373,13 @@ class Dream:
             "weights": self.models.weights,
             **circumstances(),
         }
+        if any(size != 1 for _, size, _ in snapshot.company):
+            recipe["company"] = [list(run) for run in snapshot.company]
         state = dict(snapshot.latents)
         state |= named("image", {str(number): features for number, features in enumerate(self.images)})
         if self.origin.start is not None:
             state |= named("start", self.origin.start)
-        if snapshot.share == 1 or self.broken_off is None:
+        if snapshot.share == 1 or self.broken_off is None or self.broken_off.share == 1:
             return Picture(Image.fromarray(pixels), recipe, encode(state, torch.float16))
         going, best = self.broken_off, self.broken_off.best
         marked = {"step": best.step, "score": best.score, "seed": best.seed}
@@ -441,6 +446,20 @@ class Course:
             self.carry(dreaming.origin.carried)
         self.trail()
 
+    def replays(self) -> bool:
+        """Whether a picture is to be seen again to the byte, and so in passes of the same sizes as then."""
+        return self.until is not None
+
+    def step_in_company(self) -> None:
+        """A step among as many searches as then, for a pass of another size rounds otherwise; all but one are copies."""
+        (search,) = self.searches
+        runs = self.dreaming.origin.company or ((1, 1, 0),)
+        ends = itertools.accumulate(steps for steps, _, _ in runs)
+        _, size, place = next((run for run, end in zip(runs, ends, strict=True) if self.step < end), runs[-1])
+        crowd = [search if i == place else copy.deepcopy(search) for i in range(size)]
+        self.optimizer.step(crowd, [self.share] * size)
+        search.met(size, place)
+
     def carry(self, latents: Mapping[str, Tensor]) -> None:
         """Begin with the noise of other ``latents``, in as many layers as both have."""
         for search in self.searches:
@@ -464,6 +483,7 @@ class Course:
         self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed, share=going.share)
         search.restore(fitted(going.state, search.state()))
         self.step, self.share = going.step, going.share
+        search.company = [list(run) for run in self.dreaming.origin.company] or [[going.step, 1, 0]]
         self.began -= going.share * (self.settings.time or 0.0)
 
     def advance(self) -> Snapshot | None:
@@ -538,7 +558,8 @@ class Course:
         layers = search.layers.averaged(search.average.values())
         generator, plan = self.dreaming.models.generator, self.dreaming.plan
         told = described(layers, plan.parts, generator.class_names if generator.alpha else None) if plan else ()
-        return search, Snapshot(image, score, self.step, seed, self.share, self.done, latents, told)
+        company = tuple(tuple(run) for run in search.company)
+        return search, Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company)
 
     def tell(self) -> None:
         if self.dreaming.on_step:
@@ -628,11 +649,17 @@ def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream
 
 
 def step_all(courses: list[Course], parallel: int) -> None:
-    """One step of all searches of ``courses``, ``parallel`` at a time."""
-    pairs = [(search, course.share) for course in courses for search in course.searches]
+    """One step of all searches of ``courses``, ``parallel`` at a time; of dreams that are seen again, as it was then."""
+    for course in courses:
+        if course.replays():
+            course.step_in_company()
+    pairs = [(search, course.share) for course in courses if not course.replays() for search in course.searches]
     for begin in range(0, len(pairs), parallel):
         searches, shares = zip(*pairs[begin : begin + parallel], strict=True)
         courses[0].optimizer.step(searches, shares)
+        alike = len({search.shape() for search in searches}) == 1
+        for place, search in enumerate(searches):
+            search.met(*(len(searches), place) if alike else (0, 0))
 
 
 def explained(error: Exception, dreaming: Dream) -> Exception:

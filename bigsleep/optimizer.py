@@ -45,6 +45,19 @@ class Search:
     def __init__(self, goal: Goal, settings: Settings, random: torch.Generator) -> None:
         self.goal, self.settings, self.random = goal, settings, random
         self.evaluation = self.draw(EVALUATION_CUTOUTS, augment=0.0)
+        self.company: list[list[int]] = []  # steps made so: how many, among how many searches, in which place
+
+    def shape(self) -> tuple[object, ...]:
+        """Searches of equal shapes take each other's place in a pass without a change to the others' last digits."""
+        grounds = tuple(layer.ground for layer in self.layers)
+        return grounds, tuple(self.layers.order), self.settings.cutouts, len(self.goal.parts)
+
+    def met(self, size: int, place: int) -> None:
+        """Remember that a step was made as the ``place``-th of ``size`` alike; of 0 where they were not alike."""
+        if self.company and self.company[-1][1:] == [size, place]:
+            self.company[-1][0] += 1
+        else:
+            self.company.append([1, size, place])
 
     def begin(self, layers: Layers) -> None:
         """Start from ``layers``."""

@@ -18,6 +18,7 @@ from bigsleep.settings import Settings
 from bigsleep.state import decode, part_of
 
 MOST_STEPS = 1_000_000
+MOST_COMPANY = 256  # dreams at once that a picture may ask for when it is seen again
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Origin:
     ``start`` are latents by name, or None for auditions; ``going`` a dream to go on with instead; ``image`` one whose
     likeness is to be found first. ``until`` is the step whose picture is asked for, where a dream is to be seen again.
     ``images`` are features ``[D]`` of image prompts. Of ``carried`` latents only the noise is taken, into auditions' classes.
+    ``company`` says among how many searches steps were made: ``(steps, searches, place)`` in turn.
     """
 
     picture: str = ""
@@ -58,6 +60,7 @@ class Origin:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     image: Image.Image | None = None
     carried: Mapping[str, Tensor] | None = None
+    company: tuple[tuple[int, int, int], ...] = ()
 
     def classes(self) -> dict[str, Any]:
         """How the logits of ``start`` become class shares, as a setting by name; empty where there are none."""
@@ -98,7 +101,7 @@ def beginning(picture: Picture, name: str) -> tuple[Settings, Origin]:
     if not latents:
         raise BigsleepError(f"{name} holds no latents to go on from: begin with its pixels, --start", usage=True)
     start = {key: tensor.half().float() if tensor.is_floating_point() else tensor for key, tensor in latents.items()}
-    return settings, replace(origin, picture=Path(name).name, start=start, going=None, job=None)
+    return settings, replace(origin, picture=Path(name).name, start=start, going=None, job=None, company=())
 
 
 def start_with(picture: Picture, name: str, weights: Mapping[str, str], note: Callable[[str], None]) -> Origin:
@@ -122,11 +125,38 @@ def read(picture: Picture, name: str, until: int | None = None) -> tuple[Setting
         start = part_of(state, "start") or None
         images = tuple(part_of(state, "image").values())
         going = None if until is not None else going_of(recipe, state)
+        company = company_of(recipe)
     except BigsleepError as error:
         raise BigsleepError(f"{name} is damaged: {error}", usage=True) from error
     job = recipe.get("job")
-    origin = Origin(settings.start or "", start, going, until, images, job if isinstance(job, str) else None, recipe)
+    origin = Origin(
+        settings.start or "",
+        start,
+        going,
+        until,
+        images,
+        job if isinstance(job, str) else None,
+        recipe,
+        company=company,
+    )
     return settings, origin
+
+
+def company_of(recipe: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    """Among how many searches a recipe's steps were made; those that were not alike, which no copies stand for, count as alone."""
+    runs = []
+    try:
+        for steps, size, place in recipe.get("company", ()):
+            if not (
+                0 < int(steps) <= MOST_STEPS
+                and 0 <= int(size) <= MOST_COMPANY
+                and 0 <= int(place) <= max(0, int(size) - 1)
+            ):
+                raise ValueError
+            runs.append((int(steps), max(1, int(size)), int(place)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BigsleepError("what it says of the dreams beside it cannot be used") from error
+    return tuple(runs)
 
 
 def shown_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

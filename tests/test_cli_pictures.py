@@ -56,7 +56,7 @@ def test_a_picture_says_how_it_was_made_and_its_command_makes_it_again(bigsleep)
 def test_pictures_are_made_again_to_the_byte(bigsleep):
     (work(bigsleep) / "list.txt").write_text("a cat\na tree\n")
     single = made(bigsleep, "a red heart", *QUICK, "--best-of", "2", "--seed", "1")
-    listed = made(bigsleep, "batch", "list.txt", *QUICK, "--output-dir", "out")
+    listed = made(bigsleep, "batch", "list.txt", *QUICK, "--parallel", "2", "--output-dir", "out")
     again = made(bigsleep, "redo", *single, *listed, "--quiet", "--output-dir", ".")
     for before, after in zip([*single, *listed], again, strict=True):
         assert same(work(bigsleep), before, after), before

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from bigsleep import BigsleepError, Dream, Models, Picture, Settings, find
-from bigsleep.dreamer import image_features
+from bigsleep.dreamer import image_features, together
 from bigsleep.origin import again, beginning, onward
 from bigsleep.state import decode, encode
 
@@ -226,3 +226,15 @@ def test_the_state_of_a_broken_off_dream_is_checked_before_it_goes_on(models):
 
 def test_the_recipe_is_json_of_plain_values(heart):
     assert json.loads(json.dumps(heart.recipe)) == heart.recipe
+
+
+def test_pictures_of_dreams_that_shared_their_steps_are_made_again_to_the_byte(models):
+    dreams = [
+        Dream(words, models=models, **{**QUICK, "seed": n})
+        for n, words in enumerate(("a cat", "a dog", "a sun", "a tree", "a car"))
+    ]
+    assert not any(isinstance(outcome, Exception) for _, outcome in together(dreams, parallel=4))
+    for dreaming in dreams:
+        picture = reread(dreaming.picture(dreaming.best))
+        assert picture.recipe.get("company", [[6, 1, 0]])[0][1] in (4, 1)
+        assert followed(models, again(picture, "a.png"))[0] == picture.png(), dreaming.prompt.text

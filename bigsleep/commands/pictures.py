@@ -131,6 +131,8 @@ def tell_differences(job: Job, dreaming: Dream, show: Show) -> None:
 
     assert job.origin is not None
     if job.origin.until is not None or job.origin.going is not None:
+        if any(not size for _, size, _ in job.origin.recipe.get("company", ())):
+            show.note("it was dreamt beside dreams of other shapes: the picture may differ in the last digits")
         differ = differences(job.origin.recipe, circumstances() | {"weights": dreaming.models.weights})
         if differ:
             show.note(f"{job.origin.recipe['prompt'][:60]!r} was made by {differ}: the picture may differ")
