@@ -111,7 +111,7 @@ class Gallery:
                 recipe = insides(image, name)[0]
                 if not recipe:
                     return None
-                thumb = ImageOps.fit(plain(image), (SIDE, SIDE))
+                thumb = fitted(image)
         except BigsleepError:
             return None
         said = os.fsencode(name).decode("utf-8", "replace")
@@ -173,6 +173,16 @@ def facts_of(recipe: dict[str, Any]) -> dict[str, Any]:
         "recipe": json.dumps(recipe, indent=1, ensure_ascii=False),
         "command": command_for(recipe),
     }
+
+
+def fitted(image: Image.Image) -> Image.Image:
+    return ImageOps.fit(plain(image), (SIDE, SIDE))
+
+
+def thumbnail(path: Path) -> Image.Image:
+    """The thumbnail of an image file, or a :class:`BigsleepError`."""
+    with opened(path) as image:
+        return fitted(image)
 
 
 def number(value: Any) -> float | None:

@@ -17,6 +17,7 @@ from bigsleep.commands.films import morph_command, story_command
 from bigsleep.commands.gallery import gallery_command
 from bigsleep.commands.models import models_command
 from bigsleep.commands.pictures import continue_command, info_command, redo_command, sheet_command
+from bigsleep.commands.web import web_command
 from bigsleep.errors import BigsleepError
 from bigsleep.streams import open_streams, speak_utf8
 from bigsleep.terminal import leave, one_line
@@ -52,6 +53,7 @@ cli.add_command(models_command)
 for command in (info_command, redo_command, continue_command, sheet_command, morph_command, story_command):
     cli.add_command(command)
 cli.add_command(gallery_command)
+cli.add_command(web_command)
 
 
 def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn:
