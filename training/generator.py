@@ -32,6 +32,7 @@ from training.run import Run
 from training.texts import concept_text
 
 SIZE = 64
+GROUND_PRACTICE = 10.0  # how much more often a ground is drawn than a thing: few, wide, and behind everything
 STILL_FROM = 0.6  # share of the time after which batch norms keep their statistics
 
 
@@ -178,9 +179,11 @@ def main(folder: Path, minutes: float, batch: int, lr: float, threads: int, devi
         floor=0.02, report=lambda average: show(twin.config, average, pixels.cpu(), folder / "generator.png"),
     )  # fmt: skip
     misses = torch.ones(len(pixels), device=device)  # by class, of late: what is drawn badly is practised more
+    often = torch.ones(len(pixels), device=device)
+    often[-len(GROUNDS) :] = GROUND_PRACTICE
     for share in run:
         twin.train(share < STILL_FROM)
-        index = torch.multinomial(misses, batch)
+        index = torch.multinomial(misses * often, batch, replacement=True)
         # A half without noise: the picture at zero is what most dreams begin from.
         noise = torch.randn(batch, twin.config.z_dim, device=device) * (torch.rand(batch, 1, device=device) < 0.5)
         real = tinted(pixels[index], noise).contiguous(memory_format=torch.channels_last)
