@@ -14,7 +14,9 @@ from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
 from bigsleep.lists import decoded, expanded, read_list
+from bigsleep.models.catalogue import drawn_names
 from bigsleep.picture import check_image, check_target, sweep
+from bigsleep.plan import plan_of
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run, showing
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 @expand_option
 @click.option("--overwrite", is_flag=True, help="Replace a picture of the same name instead of numbering the new one.")
 @click.option("--save-progress", is_flag=True, help="Keep every snapshot, as NAME.0050.png and so on.")
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Print what the words are taken to say of the picture, and stop."
+)
 @film_option("Film the dream's growth")
 @length_options
 def dream_command(
@@ -49,6 +54,7 @@ def dream_command(
     debug: bool,
     overwrite: bool,
     save_progress: bool,
+    plan_only: bool,
     video: Path | None,
     seconds: float,
     fps: int,
@@ -64,6 +70,9 @@ def dream_command(
     jobs = jobs_of(prompts, settings, variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
+    if plan_only:
+        tell_plans(prompts, settings)
+        return
     if output is not None and len(jobs) > 1:
         raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
     filming = Filming(video, seconds, fps, len(jobs))
@@ -82,6 +91,14 @@ def dream_command(
     runner.models(settings)
     run(jobs, runner, Bare(files) if no_recipe else files, stop, show, Say(as_json, null), debug)
     filming.write(show)
+
+
+def tell_plans(prompts: tuple[str, ...], settings: Settings) -> None:
+    """Print what each prompt is taken to ask for: a line a thing, then how they stand."""
+    names = drawn_names("emoji" if settings.model == "auto" else settings.model)
+    for prompt in prompts:
+        plan = plan_of(Prompt.parse(prompt, settings.avoid), names)
+        click.echo("\n".join([f"{prompt}", *(f"  {line}" for line in plan.lines())]))
 
 
 class Filming:

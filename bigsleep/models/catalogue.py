@@ -5,6 +5,7 @@ Where the published ones' files are stands in ``published``. torch is imported w
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,11 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
     if generator.class_features is not None and generator.class_features.shape[:-1] != (generator.num_classes,):
         raise BigsleepError(f"{weights} has other class features than {generator.num_classes}: get it again")
     return generator
+
+
+def drawn_names(model: str) -> list[str]:
+    """What the classes of a model that draws things one by one are called; none for one that paints whole pictures."""
+    return json.loads((BUILT_IN[model] / "config.json").read_text())["class_names"] if model in BUILT_IN else []
 
 
 def local_generator(path: Path) -> tuple[Path, Path]:
