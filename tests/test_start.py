@@ -88,5 +88,5 @@ def test_layers_in_company_go_as_alone(models):
 def test_random_starts_have_layers_too(models):
     search, _ = begun(models, "a castle@left | a lake@right", init="random")
     assert len(search.layers) == 2
-    left, right = sorted(float(layer.placement[0]) for layer in search.layers)
+    left, right = sorted(layer.placement[0].item() for layer in search.layers)
     assert left == pytest.approx(-0.5) and right == pytest.approx(0.5)
