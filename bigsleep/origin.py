@@ -65,7 +65,7 @@ class Origin:
     def classes(self) -> dict[str, Any]:
         """How the logits of ``start`` become class shares, as a setting by name; empty where there are none."""
         settings = self.recipe.get("settings")
-        return {"classes": settings["classes"]} if self.start and isinstance(settings, dict) else {}
+        return {"classes": settings.get("classes")} if self.start and isinstance(settings, dict) else {}
 
     def check(self, weights: Mapping[str, str]) -> None:
         """Raise :class:`BigsleepError` if the latents are not of the generator that has these ``weights``."""

@@ -33,7 +33,7 @@ RECIPE_CHUNK = "bigsleep"  # keyword of the iTXt chunk that holds the recipe as 
 STATE_CHUNK = (
     b"bgST"  # the chunk that holds the dream's tensors: ours alone, and lost where an editor saves the picture
 )
-MOST_PIXELS = 80_000_000  # of an image that is opened: unpacked, a quarter of a gigabyte
+MOST_PIXELS = 50_000_000  # of an image that is opened: unpacked, a fifth of a gigabyte, and two copies on the way
 
 
 @dataclass(frozen=True)

@@ -46,17 +46,22 @@ def checked_recipe(recipe: Mapping[str, Any], where: object) -> Mapping[str, Any
 def made_with(recipe: Mapping[str, Any]) -> str:
     """The version of bigsleep that a recipe names."""
     versions = recipe.get("versions")
-    return str(versions.get("bigsleep", "?"))[:40] if isinstance(versions, dict) else "?"
+    return printable(str(versions.get("bigsleep", "?"))[:40]) if isinstance(versions, dict) else "?"
 
 
 def settings_of(recipe: Mapping[str, Any], where: object) -> Settings:
     """The settings that a recipe records; a :class:`BigsleepError` where this version knows them no more, or not yet."""
     try:
-        return Settings.of(recipe["settings"])
+        settings = Settings.of(recipe["settings"])
+        if settings.seed is None or settings.model == "auto" or (settings.steps is None and settings.time is None):
+            raise BigsleepError("its settings are not complete")
     except (BigsleepError, TypeError) as error:
         raise BigsleepError(
-            f"the recipe in {where}, made by bigsleep {made_with(recipe)}, cannot be used here ({error})", usage=True
+            f"the recipe in {where}, made by bigsleep {made_with(recipe)}, cannot be used here "
+            f"({printable(str(error)[:200])})",
+            usage=True,
         ) from None
+    return settings
 
 
 def command_of(recipe: Mapping[str, Any], settings: Settings) -> str:

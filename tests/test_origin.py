@@ -186,7 +186,7 @@ def with_recipe(picture, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"format": 2, "versions": {"bigsleep": "9.0"}}, "9.0, which is newer"), ({"prompt": 3}, "no prompt"),
-     ({"settings": []}, "no settings"), ({"settings": {"stepz": 1}}, "stepz"), ({"settings": {"steps": "x"}}, "--steps"),
+     ({"settings": []}, "no settings"), ({"settings": {"stepz": 1}}, "stepz"), ({"settings": {}}, "not complete"), ({"settings": {"steps": "x"}}, "--steps"),
      ({"step": None}, "no step"), ({"going": 3}, "unfinished dream"), ({"going": {"step": 2}}, "unfinished dream")],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_used_gets_one_line(heart, changes, message):

@@ -6,6 +6,7 @@ Where the published ones' files are stands in ``published``. torch is imported w
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,14 +101,16 @@ GENERATORS = {
 
 def check_names(model: str, clip: str | None) -> None:
     """Raise :class:`BigsleepError` for a model or CLIP that is neither in the catalogue nor on the disk."""
-    if model != "auto" and model not in GENERATORS and not Path(model).exists():
+    if model != "auto" and model not in GENERATORS and not os.path.exists(model):  # which takes a name too long for one
         raise BigsleepError(
-            f"unknown model {model!r}: choose auto, {', '.join(GENERATORS)}, or give a path", usage=True
+            f"unknown model {model[:80]!r}: choose auto, {', '.join(GENERATORS)}, or give a path", usage=True
         )
     for name, _ in clips_of(clip or "emoji"):
-        if name not in ("emoji", *PERCEPTORS) and not name.startswith("openclip:") and not Path(name).exists():
+        if name not in ("emoji", *PERCEPTORS) and not name.startswith("openclip:") and not os.path.exists(name):
             known = ", ".join(PERCEPTORS)
-            raise BigsleepError(f"unknown CLIP {name!r}: choose emoji, {known}, openclip:…, or give a path", usage=True)
+            raise BigsleepError(
+                f"unknown CLIP {name[:80]!r}: choose emoji, {known}, openclip:…, or give a path", usage=True
+            )
 
 
 def clips_of(clip: str) -> list[tuple[str, float]]:
