@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -119,6 +119,15 @@ class Pictures:
         return path.with_suffix(".png").name
 
 
+class Answer(Response):
+    """JSON in ASCII: recipes may hold what is no Unicode, as a lone surrogate."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode("ascii")
+
+
 class Door:
     """Lets in who knows the password, where there is one, and has browsers ask no other host for anything."""
 
@@ -177,10 +186,10 @@ def application(folder: Path, defaults: dict[str, Any], hosts: list[str], passwo
             for one in taken:
                 while not one.ended.is_set():
                     await asyncio.sleep(0.1)
-        return JSONResponse({"dreams": [one.told() for one in taken]}, 200 if "wait" in request.query_params else 202)
+        return Answer({"dreams": [one.told() for one in taken]}, 200 if "wait" in request.query_params else 202)
 
     def dreams(_request: Request) -> Response:
-        return JSONResponse({"dreams": [asked.told() for asked in studio.asked]})
+        return Answer({"dreams": [asked.told() for asked in studio.asked]})
 
     def found(request: Request) -> Asked:
         asked = studio.find(request.path_params["number"])
@@ -189,12 +198,12 @@ def application(folder: Path, defaults: dict[str, Any], hosts: list[str], passwo
         return asked
 
     def dream(request: Request) -> Response:
-        return JSONResponse(found(request).told())
+        return Answer(found(request).told())
 
     def stop(request: Request) -> Response:
         asked = found(request)
         studio.stop(asked)
-        return JSONResponse(asked.told())
+        return Answer(asked.told())
 
     async def follow(request: Request) -> Response:
         return StreamingResponse(stream(studio), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -202,7 +211,7 @@ def application(folder: Path, defaults: dict[str, Any], hosts: list[str], passwo
     def history(request: Request) -> Response:
         before, count = (request.query_params.get(name, "") for name in ("before", "count"))
         number = min(int(count), 500) if count.isdecimal() else 60
-        return JSONResponse({"pictures": pictures.newest(int(before) if before.isdecimal() else 0, number)})
+        return Answer({"pictures": pictures.newest(int(before) if before.isdecimal() else 0, number)})
 
     def picture(request: Request) -> Response:
         path = pictures.path(request.path_params["name"])
@@ -221,14 +230,14 @@ def application(folder: Path, defaults: dict[str, Any], hosts: list[str], passwo
             data += chunk
             if len(data) > MOST_BYTES:
                 raise HTTPException(413, f"the image is too large: at most {MOST_BYTES // 1_000_000} MB")
-        return JSONResponse({"name": await run_in_threadpool(pictures.upload, data)}, 201)
+        return Answer({"name": await run_in_threadpool(pictures.upload, data)}, 201)
 
     routes = [
         Route("/", page), Route("/page.{kind:str}", checked_kind(part)),
         Route("/api/dreams", ask, methods=["POST"]), Route("/api/dreams", dreams),
         Route("/api/dreams/{number:int}", dream), Route("/api/dreams/{number:int}", stop, methods=["DELETE"]),
         Route("/api/events", follow), Route("/api/pictures", history),
-        Route("/api/options", lambda _request: JSONResponse({"options": options_of(defaults)})),
+        Route("/api/options", lambda _request: Answer({"options": options_of(defaults)})),
         Route("/api/uploads", upload, methods=["POST"]),
         Route("/pictures/{name}", picture), Route("/thumbs/{name}", thumb),
     ]  # fmt: skip
@@ -253,8 +262,8 @@ def checked_kind(part: Callable[[Request], Response]) -> Callable[[Request], Res
 def refuse(_request: Request, error: Exception) -> Response:
     """An error that a user can mend, as JSON."""
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    return JSONResponse({"error": str(error)}, 400)
+        return Answer({"error": error.detail}, error.status_code)
+    return Answer({"error": str(error)}, 400)
 
 
 async def body_of(request: Request) -> dict[str, Any]:

@@ -294,7 +294,8 @@ async function morphInto(picture) {
   await ask({ morph: [first.file, picture.file] }, $("wrong"));
 }
 $("close").onclick = () => $("large").close();
-$("large").onclick = (event) => event.target === $("large") && $("large").close();
+// No onclick: what that returns would be taken for a word on whether the click goes on to submit the form.
+$("large").addEventListener("click", (event) => event.target === $("large") && $("large").close());
 $("copy").onclick = async () => {
   try {
     await navigator.clipboard.writeText(open.command);
