@@ -113,6 +113,8 @@ class Pictures:
         path.write_bytes(data)
         try:
             png = Picture.open(path).png()
+        except BigsleepError as error:
+            raise BigsleepError(str(error).replace(str(path), "what was sent"), usage=True) from None
         finally:
             path.unlink()
         path.with_suffix(".png").write_bytes(png)

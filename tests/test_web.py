@@ -200,11 +200,12 @@ def test_images_can_be_begun_with_and_no_image_is_told_from_one(page, server, tm
     Image.new("RGB", (40, 40), "green").save(tmp_path / "green.jpg")
     (tmp_path / "no.png").write_bytes(b"no image")
     page.set_input_files("#image_prompt", tmp_path / "no.png")
-    page.wait_for_selector("#wrong:has-text('no image')")
+    page.wait_for_selector("#wrong:has-text('what was sent is no image')")
     page.set_input_files("#image_prompt", tmp_path / "green.jpg")
     page.wait_for_selector(".chosen:has-text('green.jpg')")
     dream_of(page, "a leaf", steps="1")
-    page.wait_for_selector("#status:has-text('Done')")
+    page.wait_for_selector("#of:has-text('a leaf')")
+    server.settle()
     name = server.dreams()[-1]["name"]
     assert len(read_recipe(server.folder / name)["settings"]["image_prompt"]) == 1
 
