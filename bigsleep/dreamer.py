@@ -384,6 +384,8 @@ class Dream:
         going, best = self.broken_off, self.broken_off.best
         marked = {"step": best.step, "score": best.score, "seed": best.seed}
         recipe["going"] = {"step": going.step, "share": going.share, "best": marked}
+        if self.settings.until == "plateau":  # which is told by them
+            recipe["going"]["scores"] = [list(pair) for pair in going.scores]
         state |= named("search", going.state)
         if best.step != snapshot.step:
             state |= named("best", best.latents)
@@ -482,7 +484,7 @@ class Course:
         shot = self.shoot(search)[1]
         self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed, share=going.share)
         search.restore(fitted(going.state, search.state()))
-        self.step, self.share = going.step, going.share
+        self.step, self.share, self.scores = going.step, going.share, list(going.scores)
         search.company = [list(run) for run in self.dreaming.origin.company] or [[going.step, 1, 0]]
         self.began -= going.share * (self.settings.time or 0.0)
 
@@ -505,7 +507,7 @@ class Course:
             return None
         shot = self.select(keep)
         if keep == 1 and not self.done and self.settings.until == "plateau" and settled(self.scores):
-            self.done, self.share = True, 1.0
+            self.done, self.share, self.dreaming.broken_off = True, 1.0, None
             self.dreaming.note(f"no better for a fifth of the dream: done after {self.step} steps")
             return replace(shot, share=1.0, last=True)
         return shot
@@ -544,7 +546,8 @@ class Course:
         best, state = self.dreaming.best, self.searches[0].state()
         assert best is not None, "there is a snapshot"
         mark = Mark(best.latents, best.step, best.score, best.seed)
-        return Going(self.step, self.share, {name: part.detach().clone() for name, part in state.items()}, mark)
+        kept = {name: part.detach().clone() for name, part in state.items()}
+        return Going(self.step, self.share, kept, mark, tuple(self.scores))
 
     def shoot(self, search: Search) -> tuple[Search, Snapshot]:
         """A search with its snapshot; a :class:`BigsleepError` if there is nothing but NaN to see."""

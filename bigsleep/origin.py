@@ -33,12 +33,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Going:
-    """A dream broken off: how far it was, all that its search knew, and the best of what it had shown."""
+    """A dream broken off: how far it was, all that its search knew, and the best of what it had shown.
+
+    ``scores`` are those of its snapshots, each with the share of the dream before it.
+    """
 
     step: int
     share: float
     state: Mapping[str, Tensor]
     best: Mark
+    scores: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ def going_of(recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> Going | 
         if not 0 <= float(search["weight"]) <= 1:
             raise ValueError
         torch.Generator().set_state(search["random"])
+        scores = tuple((float(when), float(score)) for when, score in told.get("scores", ()))
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise BigsleepError("what it says of its unfinished dream cannot be used") from error
-    return Going(step, share, search, mark)
+    return Going(step, share, search, mark, scores)

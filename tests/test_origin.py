@@ -238,3 +238,10 @@ def test_pictures_of_dreams_that_shared_their_steps_are_made_again_to_the_byte(m
         picture = reread(dreaming.picture(dreaming.best))
         assert picture.recipe.get("company", [[6, 1, 0]])[0][1] in (4, 1)
         assert followed(models, again(picture, "a.png"))[0] == picture.png(), dreaming.prompt.text
+
+
+def test_a_dream_that_ends_where_it_gets_no_better_ends_there_too_when_it_was_broken_off(models):
+    options = {"until": "plateau", "steps": 60, "save_every": 1, "lr": 1.0, "ema": 0.0, "schedule": "constant"}
+    whole = dreamt(models, **options)
+    part = broken_off(models, 8, **options)
+    assert followed(models, onward(part, "a.png"))[0] == whole.png()
