@@ -57,6 +57,11 @@ class Progress:
         return self.seconds * (1 - self.share) / self.share
 
 
+def drawn(image: Tensor) -> Image.Image:
+    """``[3, H, W]`` in 0..1 as an 8-bit image."""
+    return Image.fromarray((image * 255 + 0.5).byte().permute(1, 2, 0).numpy())
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed.
@@ -75,6 +80,10 @@ class Snapshot:
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     layers: tuple[dict[str, Any], ...] = ()
     company: tuple[tuple[int, ...], ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        return Picture(drawn(self.image)).png(bare=True)
 
 
 @dataclass(frozen=True)
@@ -362,7 +371,6 @@ class Dream:
 
     def picture(self, snapshot: Snapshot) -> Picture:
         """``snapshot`` as a picture with the recipe to make it again inside, and the state to go on from."""
-        pixels = (snapshot.image * 255 + 0.5).byte().permute(1, 2, 0).numpy()
         recipe = {
             "format": FORMAT,
             "prompt": self.prompt.text,
@@ -380,7 +388,7 @@ class Dream:
         if self.origin.start is not None:
             state |= named("start", self.origin.start)
         if snapshot.share == 1 or self.broken_off is None or self.broken_off.share == 1:
-            return Picture(Image.fromarray(pixels), recipe, encode(state, torch.float16))
+            return Picture(drawn(snapshot.image), recipe, encode(state, torch.float16))
         going, best = self.broken_off, self.broken_off.best
         marked = {"step": best.step, "score": best.score, "seed": best.seed}
         recipe["going"] = {"step": going.step, "share": going.share, "best": marked}
@@ -389,7 +397,7 @@ class Dream:
         state |= named("search", going.state)
         if best.step != snapshot.step:
             state |= named("best", best.latents)
-        return Picture(Image.fromarray(pixels), recipe, encode(state))
+        return Picture(drawn(snapshot.image), recipe, encode(state))
 
     def begun(self) -> Mapping[str, Tensor] | None:
         """The latents to begin with, looked for where there is only an image; None for auditions."""

@@ -86,6 +86,10 @@ class Picture:
         self.image.save(file, format="PNG", pnginfo=info)
         return file.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        return self.png(bare=True)
+
     def save(self, path: str | Path) -> None:
         """Write a PNG to ``path``, replacing what is there: whole, or not at all."""
         save(self.png(), Path(path))

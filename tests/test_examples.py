@@ -52,3 +52,24 @@ def test_the_lists_can_be_read():
     assert len(read_jobs((EXAMPLES / "prompts.txt").read_bytes(), "prompts.txt", {})) == 4
     jobs = read_jobs((EXAMPLES / "prompts.csv").read_bytes(), "prompts.csv", {})
     assert [job.settings.steps for job in jobs] == [40, None, 80] and jobs[1].settings.avoid == ("dog", "mouse")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_top_to_bottom_and_its_picture_grows(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    import nbformat
+
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.read(EXAMPLES / "bigsleep.ipynb", as_version=4)
+    shown: list[bytes] = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            picture = message["content"].get("data", {}).get("image/png")
+            if picture:
+                shown.append(picture)
+            return super().process_message(message, cell, index)
+
+    Client(notebook, timeout=600).execute()
+    assert len(set(shown)) >= 5 and (tmp_path / "house.png").exists()
+    assert any("image/png" in output.get("data", {}) for output in notebook.cells[3].outputs)
