@@ -48,6 +48,18 @@ def test_paths_into_another_tool(bigsleep):
     assert len(list(folder.glob("*.jpg"))) == 4
 
 
+@pytest.mark.slow
+def test_the_films(bigsleep):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["bash", str(EXAMPLES / "films.sh"), "out", "--steps", "2", "--auditions", "1", "-q"]
+    done = subprocess.run(
+        command, cwd=bigsleep.keywords["cwd"], env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for film, frames in (("growth", 60), ("morph", 60), ("story", 75)):
+        assert imageio_ffmpeg.count_frames_and_secs(str(bigsleep.keywords["cwd"] / "out" / f"{film}.mp4"))[0] == frames
+
+
 def test_the_lists_can_be_read():
     assert len(read_jobs((EXAMPLES / "prompts.txt").read_bytes(), "prompts.txt", {})) == 4
     jobs = read_jobs((EXAMPLES / "prompts.csv").read_bytes(), "prompts.csv", {})
