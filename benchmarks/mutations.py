@@ -105,7 +105,11 @@ def other_state(draw: Any, chunks: list[Chunk]) -> list[Chunk]:
     tensor = state.pop(name)
     kind = draw(st.integers(0, 7))
     if kind == 0:
-        state[name] = torch.full_like(tensor, float("nan")) if tensor.is_floating_point() else -tensor
+        state[name] = (
+            torch.full_like(tensor, float("nan"))
+            if tensor.is_floating_point()
+            else tensor.logical_not().to(tensor.dtype)
+        )
     elif kind == 1:
         state[name] = (tensor.double() * draw(st.sampled_from([-1, 0, 1e3, 1e30, float("inf")]))).to(tensor.dtype)
     elif kind == 2:
