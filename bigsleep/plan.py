@@ -196,9 +196,9 @@ class Reader:
             return self.add(text)
         text = self.joined(text)
         text = self.without_setting(text)
-        parts = [part for part in BETWEEN.split(text) if part]
+        parts = [part for part in BETWEEN.split(text) if part is not None]
         chunks, words = parts[::2], parts[1::2]
-        if len(parts) % 2 == 0 or not all(is_noun_phrase(chunk) for chunk in chunks):
+        if not all(is_noun_phrase(chunk) for chunk in chunks):
             return self.add(phrase)
         relations = [WORDINGS[word] for word in words]
         trees: list[Any] = [self.add(chunk.replace("_", " ")) for chunk in chunks]
