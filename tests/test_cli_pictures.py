@@ -40,7 +40,7 @@ def test_a_picture_says_how_it_was_made_and_its_command_makes_it_again(bigsleep)
         "seed     7",
         "step",
         "score",
-        "latents of 1 layer",
+        "latents of 2 layers",  # two phrases, a layer each
         "bigsleep redo a.png",
     ):
         assert part in text
