@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.judge import SIZE, Judge
 from bigsleep import Dream, Models, Settings
-from bigsleep.dreamer import together
+from bigsleep.course import together
 from training.nouns import held_out, is_plural, plural, shown_by, with_article
 
 HERE = Path(__file__).parent

@@ -33,8 +33,8 @@ def prepare_ours(size: int, cutouts: int, layers: int = 1) -> Callable[[], None]
 
     from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
     from bigsleep import Settings
-    from bigsleep.dreamer import DTYPES, find_precision
     from bigsleep.goal import Goal
+    from bigsleep.loading import DTYPES, find_precision
     from bigsleep.models.catalogue import generator_row
     from bigsleep.models.generator import Generator
     from bigsleep.models.perceptor import Perceptor
@@ -152,7 +152,7 @@ def matmul_rate() -> float:
     """FLOP/s of products of ViT-B/32's shapes in the precision that steps run in here: bf16, or fp32 without it."""
     import torch
 
-    from bigsleep.dreamer import DTYPES, find_precision
+    from bigsleep.loading import DTYPES, find_precision
 
     dtype = DTYPES[find_precision("auto", torch.device("cpu"))]
     x, w = torch.randn(16 * 50, 768, dtype=dtype), torch.randn(768, 3072, dtype=dtype)

@@ -16,7 +16,9 @@ from bigsleep.errors import BigsleepError
 from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
-    from bigsleep.dreamer import Dream, Models, Progress, Snapshot
+    from bigsleep.course import Progress, Snapshot
+    from bigsleep.dreamer import Dream
+    from bigsleep.loading import Models
     from bigsleep.origin import Origin
     from bigsleep.picture import Picture
 
@@ -176,7 +178,7 @@ class Local:
 
     def models(self, settings: Settings) -> Models:
         """The models that ``settings`` ask for, loaded or refused once."""
-        from bigsleep.dreamer import Models
+        from bigsleep.loading import Models
 
         name = models_key(settings)
         if name not in self.loaded:
@@ -197,7 +199,7 @@ class Local:
 
     def outcomes(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """The outcomes of ``jobs`` as they come; no failure stops the others."""
-        from bigsleep.dreamer import together
+        from bigsleep.course import together
 
         refused: list[Outcome] = []
         for dreaming, found in together(self.dreams(jobs, refused), self.parallel):

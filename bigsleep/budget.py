@@ -21,7 +21,7 @@ LEAST, MOST = 10, 5000  # with fewer there is nothing to see, and more have not 
 def fitting_steps(seconds: float, pace: float, best_of: int = 1) -> int:
     """How many steps a dream of ``seconds`` has at ``pace`` seconds a step, the timed ones taken off.
 
-    Several seeds to begin with cost a dream more (see ``dreamer.halvings``).
+    Several seeds to begin with cost a dream more (see ``course.halvings``).
 
     >>> fitting_steps(180, 2.5), fitting_steps(180, 2.5, best_of=4), fitting_steps(60, 30)
     (69, 34, 10)

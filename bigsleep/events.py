@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bigsleep.batch import Job, Outcome, reason
 
 if TYPE_CHECKING:
-    from bigsleep.dreamer import Dream, Progress
+    from bigsleep.course import Progress
+    from bigsleep.dreamer import Dream
 
 VERSION = 1  # greater where a field goes or changes its meaning; new fields may come at any time
 

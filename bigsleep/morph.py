@@ -24,7 +24,7 @@ from bigsleep.settings import Settings
 from bigsleep.state import fitted
 
 if TYPE_CHECKING:
-    from bigsleep.dreamer import Models
+    from bigsleep.loading import Models
 
 State = Mapping[str, Tensor]
 PROBES = 6  # looks at how much changes, between two pictures
@@ -47,7 +47,7 @@ def morph(
     """
     settings, states = alike(pictures, [f"picture {number}" for number in range(1, len(pictures) + 1)])
     if models is None:
-        from bigsleep.dreamer import Models
+        from bigsleep.loading import Models
 
         models = Models.load(settings)
     return Path(states, settings, models, loop).images(frames)

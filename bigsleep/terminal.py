@@ -24,7 +24,8 @@ from bigsleep.errors import BigsleepError
 from bigsleep.keep import Keeper
 
 if TYPE_CHECKING:
-    from bigsleep.dreamer import Dream, Progress
+    from bigsleep.course import Progress
+    from bigsleep.dreamer import Dream
 
 
 class Runner(Protocol):

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bigsleep import BigsleepError, Dream, Models, Settings, dream
-from bigsleep.dreamer import find_precision, settled, together
+from bigsleep.course import settled, together
 from bigsleep.goal import Goal
+from bigsleep.loading import find_precision
 from bigsleep.optimizer import Optimizer
 
 

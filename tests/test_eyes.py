@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.beside_big_sleep import small_clip
 from bigsleep import BigsleepError, Models, Settings, dream
-from bigsleep.dreamer import complete_settings
 from bigsleep.goal import Goal
+from bigsleep.loading import complete_settings
 from bigsleep.models.catalogue import check_names, clips_of, load_perceptor
 from bigsleep.models.eyes import Eyes
 from bigsleep.models.openclip import OpenClip

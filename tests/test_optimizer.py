@@ -6,8 +6,8 @@ from hypothesis import Phase, given, settings
 from hypothesis.strategies import integers
 
 from bigsleep import BigsleepError, Models, Settings, memory
-from bigsleep.dreamer import complete_settings
 from bigsleep.goal import Goal
+from bigsleep.loading import complete_settings
 from bigsleep.models.catalogue import BIG_SLEEP
 from bigsleep.optimizer import Optimizer
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from bigsleep import BigsleepError, Dream, Models, Picture, Settings, find
-from bigsleep.dreamer import image_features, together
+from bigsleep.course import together
+from bigsleep.dreamer import image_features
 from bigsleep.origin import again, beginning, onward
 from bigsleep.state import decode, encode
 

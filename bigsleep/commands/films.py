@@ -45,7 +45,7 @@ def morph_command(
     """Film the way from the first PICTURE by way of the others to the last one."""
     check_film(output)
     say, count = Say(as_json, null), frames_in(seconds, fps, output)
-    from bigsleep.dreamer import Models
+    from bigsleep.loading import Models
     from bigsleep.morph import Path as Way
     from bigsleep.morph import alike
 

@@ -1,0 +1,321 @@
+"""Dreams under way, alone or together: their searches stepped, weaker ones dropped, snapshots out."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from statistics import stdev
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bigsleep.errors import BigsleepError
+from bigsleep.layers import described
+from bigsleep.optimizer import Search
+from bigsleep.origin import Going, Mark
+from bigsleep.picture import Picture
+from bigsleep.state import fitted
+
+if TYPE_CHECKING:
+    from bigsleep.dreamer import Dream
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a dream is after a step: ``share`` of the way in 0..1, ``seconds`` since the first step."""
+
+    step: int
+    share: float
+    seconds: float
+    score: float | None
+
+    @property
+    def seconds_left(self) -> float:
+        return self.seconds * (1 - self.share) / self.share
+
+
+def drawn(image: Tensor) -> Image.Image:
+    """``[3, H, W]`` in 0..1 as an 8-bit image."""
+    return Image.fromarray((image * 255 + 0.5).byte().permute(1, 2, 0).numpy())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A picture on the way: ``image`` ``[3, H, W]`` in 0..1, its score, the steps it took, its dream's seed.
+
+    ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
+    are what the picture was made of, by name (``layer0.noise``, …); ``layers`` says in words what each layer is, and where it
+    stands; ``company`` among how many searches its steps were made.
+    """
+
+    image: Tensor
+    score: float
+    step: int
+    seed: int
+    share: float
+    last: bool
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: tuple[dict[str, Any], ...] = ()
+    company: tuple[tuple[int, ...], ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        return Picture(drawn(self.image)).png(bare=True)
+
+
+class Course:
+    """A dream under way: how far it is, and its searches, one for each seed that is still in."""
+
+    def __init__(self, dreaming: Dream) -> None:
+        self.dreaming, self.settings, self.optimizer = dreaming, dreaming.settings, dreaming.models.optimizer
+        self.until = dreaming.origin.until
+        dreaming.best = None
+        goal, first = dreaming.goal(), self.settings.seed
+        assert first is not None, "complete settings have a seed"
+        going = dreaming.origin.going
+        start = dreaming.begun() if going is None else going.best.latents
+        self.searches = [
+            self.optimizer.search(
+                goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), dreaming.plan, start
+            )
+            for seed in range(first, first + self.settings.best_of)
+        ]
+        self.rungs = halvings(self.settings.best_of)
+        self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
+        self.score: float | None = None
+        self.scores: list[tuple[float, float]] = []  # with the share of the dream at which each was seen
+        if going is not None:
+            self.resume(going)
+        if dreaming.origin.carried is not None:
+            self.carry(dreaming.origin.carried)
+        self.trail()
+
+    def replays(self) -> bool:
+        """Whether a picture is to be seen again to the byte, and so in passes of the same sizes as then."""
+        return self.until is not None
+
+    def step_in_company(self) -> None:
+        """A step among as many searches as then, for a pass of another size rounds otherwise; all but one are copies."""
+        (search,) = self.searches
+        runs = self.dreaming.origin.company or ((1, 1, 0),)
+        ends = itertools.accumulate(steps for steps, _, _ in runs)
+        _, size, place = next((run for run, end in zip(runs, ends, strict=True) if self.step < end), runs[-1])
+        crowd = [search if i == place else copy.deepcopy(search) for i in range(size)]
+        self.optimizer.step(crowd, [self.share] * size)
+        search.met(size, place)
+
+    def carry(self, latents: Mapping[str, Tensor]) -> None:
+        """Begin with the noise of other ``latents``, in as many layers as both have."""
+        for search in self.searches:
+            state = search.shown()
+            noise = {name: part for name, part in latents.items() if name.endswith(".noise") and name in state}
+            search.show({**state, **{name: part.expand_as(state[name]) for name, part in noise.items()}})
+
+    def trail(self) -> None:
+        """Remember what the searches show, where a film is wanted."""
+        if self.dreaming.trails is None:
+            return
+        for search in self.searches:
+            assert search.settings.seed is not None
+            shown = {name: tensor.half().cpu() for name, tensor in search.shown().items()}
+            self.dreaming.trails.setdefault(search.settings.seed, []).append(shown)
+
+    def resume(self, going: Going) -> None:
+        """Go on where a dream was broken off; its best so far is a picture again."""
+        search, best = self.searches[0], going.best
+        shot = self.shoot(search)[1]
+        self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed, share=going.share)
+        search.restore(fitted(going.state, search.state()))
+        self.step, self.share, self.scores = going.step, going.share, list(going.scores)
+        search.company = [list(run) for run in self.dreaming.origin.company] or [[going.step, 1, 0]]
+        self.began -= going.share * (self.settings.time or 0.0)
+
+    def advance(self) -> Snapshot | None:
+        """Count the step that all searches have just made; a snapshot where one is due."""
+        self.step += 1
+        self.trail()
+        return self.look()
+
+    def look(self) -> Snapshot | None:
+        """How far the dream is now; a snapshot where one is due."""
+        self.share = self.reached()
+        # Asked for before the first step, a stop is meant as well.
+        self.done = self.share >= 1 or self.dreaming.stopped.is_set()
+        if self.done:
+            self.dreaming.stopped.clear()
+        keep = self.survivors()
+        due = keep == 1 and self.until is None and self.step % self.settings.save_every == 0
+        if not (due or self.done or keep < len(self.searches)):
+            return None
+        shot = self.select(keep)
+        if keep == 1 and not self.done and self.settings.until == "plateau" and settled(self.scores):
+            self.done, self.share, self.dreaming.broken_off = True, 1.0, None
+            self.dreaming.note(f"no better for a fifth of the dream: done after {self.step} steps")
+            return replace(shot, share=1.0, last=True)
+        return shot
+
+    def reached(self) -> float:
+        """How much of the dream is done, by steps or by the clock."""
+        if self.step == self.until:
+            return 1.0
+        if self.settings.time is not None:
+            return min(1.0, (time.monotonic() - self.began) / self.settings.time)
+        assert self.settings.steps is not None, "complete settings have steps or a time"
+        return self.step / self.settings.steps if self.settings.steps else 1.0
+
+    def survivors(self) -> int:
+        """How many searches go on from here."""
+        keep = len(self.searches)
+        while self.rungs and self.share >= self.rungs[0]:
+            del self.rungs[0]
+            keep = (keep + 1) // 2
+        return 1 if self.done else keep
+
+    def select(self, keep: int) -> Snapshot:
+        """Go on with the ``keep`` searches that score best; the snapshot of the first of them."""
+        shots = sorted(map(self.shoot, self.searches), key=lambda shot: shot[1].score, reverse=True)
+        self.searches = [search for search, _ in shots[:keep]]
+        shot = shots[0][1]
+        self.score = shot.score
+        self.scores.append((self.share, shot.score))
+        if self.dreaming.best is None or shot.score > self.dreaming.best.score:
+            self.dreaming.best = shot
+        self.dreaming.broken_off = self.broken_off() if keep == 1 else None
+        return shot
+
+    def broken_off(self) -> Going:
+        """All that the dream could go on from at this step."""
+        best, state = self.dreaming.best, self.searches[0].state()
+        assert best is not None, "there is a snapshot"
+        mark = Mark(best.latents, best.step, best.score, best.seed)
+        kept = {name: part.detach().clone() for name, part in state.items()}
+        return Going(self.step, self.share, kept, mark, tuple(self.scores))
+
+    def shoot(self, search: Search) -> tuple[Search, Snapshot]:
+        """A search with its snapshot; a :class:`BigsleepError` if there is nothing but NaN to see."""
+        image = self.optimizer.render(search)
+        score = self.optimizer.score(search, image)
+        if not math.isfinite(score):
+            raise BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")
+        image = self.optimizer.finished(search, self.settings.image_size).cpu()
+        assert search.settings.seed is not None
+        seed, latents = search.settings.seed, search.shown()
+        layers = search.layers.averaged(search.average.values())
+        generator, plan = self.dreaming.models.generator, self.dreaming.plan
+        told = described(layers, plan.parts, generator.class_names if generator.alpha else None) if plan else ()
+        company = tuple(tuple(run) for run in search.company)
+        return search, Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company)
+
+    def tell(self) -> None:
+        if self.dreaming.on_step:
+            seconds = time.monotonic() - self.began
+            self.dreaming.on_step(Progress(self.step, self.share, seconds, self.score))
+
+
+def settled(scores: list[tuple[float, float]]) -> bool:
+    """Whether the best of ``scores``, each with its share of a dream, rose by no more than their noise for a fifth.
+
+    The noise is the deviation of neighbours' differences, over the root of 2 as each has two of it.
+    """
+    now = scores[-1][0]
+    before = [score for share, score in scores if share <= now - 0.2 + 1e-9]
+    since = [score for share, score in scores if share > now - 0.2 + 1e-9]
+    if len(before) < 3 or len(since) < 3:
+        return False
+    steps = [later - earlier for earlier, later in pairwise(before[-len(since) :] + since)]
+    return max(since) <= max(before) + stdev(steps) / math.sqrt(2)
+
+
+def halvings(count: int) -> list[float]:
+    """Shares of a dream after which the weaker half of ``count`` starts is dropped (successive halving).
+
+    Each of the rounds spends as much on those that will not win, so that all of them cost two dreams (Jamieson and
+    Talwalkar 2016 spend evenly too, but know no full length).
+
+    >>> [round(share, 2) for share in halvings(8)]
+    [0.05, 0.16, 0.49]
+    """
+    alive = []
+    while count > 1:
+        alive.append(count)
+        count = (count + 1) // 2
+    rungs, share = [], 0.0
+    for there in alive:
+        share += 1 / (len(alive) * (there - 1))
+        rungs.append(share)
+    return rungs
+
+
+def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream, Snapshot | Exception]]:
+    """Dream of many prompts, ``parallel`` of them in one batch; snapshots of any as they come.
+
+    The next dream begins as soon as one has ended. An exception instead of a snapshot ends its dream, and no other.
+    ``dreams`` is read as there is room.
+    """
+    waiting, courses = iter(dreams), list[Course]()
+    while True:
+        while sum(len(course.searches) for course in courses) < parallel:
+            dreaming = next(waiting, None)
+            if dreaming is None:
+                break
+            try:
+                course = Course(dreaming)
+                # A dream without steps is over before the first, and so is one that was broken off at its end.
+                at_once = course.look() if course.reached() >= 1 else None
+            except Exception as error:
+                yield dreaming, explained(error, dreaming)
+                continue
+            if at_once is None:
+                courses.append(course)
+            else:
+                yield dreaming, at_once
+        if not courses:
+            return
+        for optimizer in dict.fromkeys(course.optimizer for course in courses):
+            group = [course for course in courses if course.optimizer is optimizer]
+            try:
+                step_all(group, parallel)
+            except Exception as error:
+                for course in group:
+                    courses.remove(course)
+                    yield course.dreaming, explained(error, course.dreaming)
+        for course in list(courses):
+            try:
+                snapshot = course.advance()
+            except Exception as error:
+                courses.remove(course)
+                yield course.dreaming, explained(error, course.dreaming)
+                continue
+            if course.done:
+                courses.remove(course)
+            if snapshot is not None:
+                yield course.dreaming, snapshot
+            course.tell()
+
+
+def step_all(courses: list[Course], parallel: int) -> None:
+    """One step of all searches of ``courses``, ``parallel`` at a time; of dreams that are seen again, as it was then."""
+    for course in courses:
+        if course.replays():
+            course.step_in_company()
+    pairs = [(search, course.share) for course in courses if not course.replays() for search in course.searches]
+    for begin in range(0, len(pairs), parallel):
+        searches, shares = zip(*pairs[begin : begin + parallel], strict=True)
+        courses[0].optimizer.step(searches, shares)
+        alike = len({search.shape() for search in searches}) == 1
+        for place, search in enumerate(searches):
+            search.met(*(len(searches), place) if alike else (0, 0))
+
+
+def explained(error: Exception, dreaming: Dream) -> Exception:
+    if isinstance(error, torch.OutOfMemoryError):
+        models = dreaming.models
+        return BigsleepError(f"{models.device} has too little memory for {models.model}: try a smaller one")
+    return error
