@@ -62,15 +62,15 @@ def run(jobs: list[Job], runner: Runner, keeper: Keeper, stop: Stop, show: Show,
 
 
 class Say:
-    """Results on stdout: a path or a record for each picture, out at once."""
+    """Results on what is stdout now, whatever is put aside later: a path or a record for each picture, out at once."""
 
     def __init__(self, as_json: bool, null: bool) -> None:
-        self.as_json, self.end = as_json, "\0" if null else "\n"
+        self.as_json, self.end, self.out = as_json, "\0" if null else "\n", sys.stdout
 
     def __call__(self, record: dict[str, Any], path: Path) -> None:
         text = json_line(record | {"path": str(path)}) if self.as_json else str(path)
-        sys.stdout.write(text + self.end)
-        sys.stdout.flush()
+        self.out.write(text + self.end)
+        self.out.flush()
 
 
 def json_line(record: dict[str, Any]) -> str:
