@@ -185,7 +185,9 @@ def augmented(image: Tensor, views: AugClip, size: int) -> Tensor:
     down, down_hole = axis_maps(chance[:, 3], chance[:, 5], views.scale, side, size)
     across, across_hole = axis_maps(chance[:, 4], chance[:, 6], views.scale, side, size)
     seen = mapped(down, picture, across) - mapped(down_hole, picture, across_hole)
-    inside = down.sum(2)[:, :, None] * across.sum(2)[:, None] - down_hole.sum(2)[:, :, None] * across_hole.sum(2)[:, None]
+    inside = (
+        down.sum(2)[:, :, None] * across.sum(2)[:, None] - down_hole.sum(2)[:, :, None] * across_hole.sum(2)[:, None]
+    )
     brightness, saturation, contrast = (
         row[:, None, None, None] for row in (chance[:, 0] - 0.5, 2 * chance[:, 1], chance[:, 2] + 0.5)
     )

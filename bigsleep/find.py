@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,9 @@ class Finder:
 
     def __init__(self, optimizer: Optimizer, image: Image.Image, settings: Settings, random: torch.Generator) -> None:
         self.optimizer, self.generator, self.settings, self.random = optimizer, optimizer.generator, settings, random
+        self.linear = settings.classes == "linear"  # which knows no likely classes: it is looked for in others
+        if self.linear:
+            self.settings = replace(settings, classes="softmax", max_classes=None)
         self.device = optimizer.device
         image = ImageOps.fit(image, (SIDE, SIDE), Image.Resampling.LANCZOS)
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3)
@@ -68,7 +72,10 @@ class Finder:
         self.descend([best], TRIAL, STEPS, stopped)
         if not self.generator.alpha:  # its pictures are whole ones: where it stood in the image is forgotten
             best = Layers([Layer(only(best).latents, torch.zeros(4), torch.zeros(6), ground=True, moves=False)])
-        return {name: tensor.detach().cpu().clone() for name, tensor in best.state().items()}
+        state = {name: tensor.detach().cpu().clone() for name, tensor in best.state().items()}
+        if self.linear:
+            state["layer0.logits"] = state["layer0.logits"].softmax(-1)
+        return state
 
     def classes(self) -> list[int]:
         """The classes whose names are most like the image, best first; where they have no names, some at random."""

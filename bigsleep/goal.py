@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bigsleep.cutouts import Cutouts
+from bigsleep.cutouts import AugClip, Cutouts
 from bigsleep.models.eyes import Eye
 
 
@@ -39,7 +39,7 @@ class View:
     """Some cutouts of a picture, the goal they are judged by, and what their mean likeness weighs."""
 
     goal: Goal
-    cutouts: Cutouts
+    cutouts: Cutouts | AugClip
     weight: float = 1.0
 
     def __getitem__(self, part: slice) -> View:

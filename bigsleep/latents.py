@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 MOST_NOISE = 2.0  # where BigGAN's authors and FuseDream cut the noise off, times the truncation
+TEMPERATURE = 2.0  # Big Sleep's, of the classes that are kept where they are counted
+HEAD_START = 0.9  # share of the class that a start by words, or in one class, begins with
 MOST_AGE = 0.05  # of the picture shown, as a share of the steps made
 
 
-def differentiable_topk(logits: Tensor, k: int, temperature: float = 2.0) -> Tensor:
+def differentiable_topk(logits: Tensor, k: int, temperature: float = TEMPERATURE) -> Tensor:
     """Big Sleep's top-k ``[..., C]``: each chosen class keeps its softmax share among those not chosen before it."""
     chosen = torch.zeros_like(logits)
     for _ in range(k):
@@ -21,6 +24,16 @@ def differentiable_topk(logits: Tensor, k: int, temperature: float = 2.0) -> Ten
     return chosen
 
 
+def favour(logits: Tensor, nearest: Sequence[int], classes: str) -> None:
+    """Give each of several rows of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""
+    if classes == "linear":
+        logits.zero_()
+    others = 1 if classes == "sigmoid" else logits.shape[2] - 1
+    value = 1.0 if classes == "linear" else math.log(HEAD_START / (1 - HEAD_START) * others)
+    for i, row in enumerate(logits):
+        row[:, nearest[i % len(nearest)]] = value
+
+
 class Latents(nn.Module):
     """One dream's parameters: ``noise`` ``[S, Z]`` and class ``logits`` ``[S, C]``, a row per generator stage.
 
@@ -28,15 +41,26 @@ class Latents(nn.Module):
     the stages is to stop calling it, and Adam's moments go on.
     """
 
-    def __init__(self, noise: Tensor, logits: Tensor, classes: str, max_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        noise: Tensor,
+        logits: Tensor,
+        classes: str,
+        max_classes: int | None = None,
+        temperature: float = TEMPERATURE,
+    ) -> None:
         super().__init__()
         self.noise = nn.Parameter(noise.clone())
         self.logits = nn.Parameter(logits.clone())
-        self.classes, self.max_classes = classes, max_classes
+        self.classes, self.max_classes, self.temperature = classes, max_classes, temperature
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """``(noise [S, Z], class shares [S, C])``."""
-        return self.noise, class_shares(self.logits, self.classes, self.max_classes)
+        return self.noise, class_shares(self.logits, self.classes, self.max_classes, self.temperature)
+
+    def plain(self) -> Latents:
+        """Latents of the same picture that are nothing but rows."""
+        return self
 
     @torch.no_grad()
     def clamp(self, truncation: float) -> None:
@@ -51,10 +75,74 @@ class Latents(nn.Module):
                 parameter.grad = parameter.grad.mean(0, keepdim=True).expand_as(parameter).contiguous()
 
 
-def class_shares(logits: Tensor, classes: str, max_classes: int | None = None) -> Tensor:
-    """Class logits ``[..., C]`` to shares in 0..1: a sigmoid each, a softmax over all, or the ``max_classes`` best."""
+class Basis(Latents):
+    """FuseDream's latents: ``K`` sets, mixed in shares that each dimension has of its own; sets and shares are optimised.
+
+    ``noise`` ``[2K, Z]`` holds the sets' noise and below it the logits of its shares, ``logits`` ``[2K, E]`` the sets' class
+    embeddings and theirs. Each stage has the mixture, as the shortest class shares that ``embeddings`` ``[E, C]`` embed so.
+    """
+
+    embeddings: Tensor
+    shortest: Tensor
+
+    def __init__(self, noise: Tensor, logits: Tensor, embeddings: Tensor, stages: int) -> None:
+        super().__init__(noise, logits, "linear")
+        self.register_buffer("embeddings", embeddings.detach(), persistent=False)
+        inverse = torch.linalg.pinv(embeddings.detach().cpu().double()).T  # Apple's GPUs have no such numbers
+        self.register_buffer("shortest", inverse.float().to(embeddings.device), persistent=False)
+        self.stages = stages
+
+    @classmethod
+    def of(cls, noise: Tensor, shares: Tensor, embeddings: Tensor, stages: int, random: torch.Generator) -> Basis:
+        """A basis of sets with noise ``[K, Z]`` and class ``shares`` ``[K, C]``, mixed by chance."""
+        embedded = shares @ embeddings.detach().to(shares.device).T
+        noise, embedded = (torch.cat([part, torch.randn(part.shape, generator=random)]) for part in (noise, embedded))
+        return cls(noise, embedded, embeddings, stages)
+
+    @classmethod
+    def around(cls, rows: Latents, count: int, embeddings: Tensor) -> Basis:
+        """A basis of ``count`` sets that are all the same: the first of ``rows``."""
+        noise, shares = (part.detach()[:1] for part in rows.forward())
+        embedded = shares @ embeddings.detach().to(shares.device).T
+        noise, embedded = (
+            torch.cat([part, torch.zeros_like(part)]) for part in (noise.expand(count, -1), embedded.expand(count, -1))
+        )
+        return cls(noise, embedded, embeddings, len(rows.noise))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        noise, embedded = mixed(self.noise), mixed(self.logits)
+        return noise.expand(self.stages, -1), (embedded @ self.shortest).expand(self.stages, -1)
+
+    def plain(self) -> Latents:
+        noise, shares = self.forward()
+        return Latents(noise.detach(), shares.detach(), "linear")
+
+    @torch.no_grad()
+    def clamp(self, truncation: float) -> None:
+        """Keep the sets' noise within two deviations, as FuseDream does at any truncation."""
+        self.noise[: len(self.noise) // 2].clamp_(-MOST_NOISE * truncation, MOST_NOISE * truncation)
+
+    def tie_gradients(self) -> None:
+        """Nothing: the stages have but one mixture."""
+
+
+def mixed(basis: Tensor) -> Tensor:
+    """The mixture ``[1, D]`` of what a ``basis`` ``[2K, D]`` holds above, in the shares whose logits it holds below."""
+    sets, shares = basis.chunk(2)
+    return (shares.softmax(0) * sets).sum(0, keepdim=True)
+
+
+def class_shares(
+    logits: Tensor, classes: str, max_classes: int | None = None, temperature: float = TEMPERATURE
+) -> Tensor:
+    """Class logits ``[..., C]`` to shares: a sigmoid each, a softmax over all, themselves, or the ``max_classes`` best.
+
+    But for ``linear`` ones, which are what they are, shares are in 0..1.
+    """
     if max_classes is not None:
-        return differentiable_topk(logits, max_classes)
+        return differentiable_topk(logits, max_classes, temperature)
+    if classes == "linear":
+        return logits
     return logits.sigmoid() if classes == "sigmoid" else logits.softmax(-1)
 
 
@@ -81,7 +169,12 @@ def noise_penalty(noise: Tensor, truncation: float = 1.0) -> Tensor:
 
 
 def class_penalty(shares: Tensor, classes: str) -> Tensor:
-    """What keeps class shares ``[S, C]`` few: Big Sleep's square of all but the greatest, or a softmax's entropy."""
+    """What keeps class shares ``[S, C]`` few: Big Sleep's square of all but the greatest, or a softmax's entropy.
+
+    Nothing does where they are ``linear``.
+    """
+    if classes == "linear":
+        return shares.new_zeros(())
     if classes == "sigmoid":
         rest = shares.square().sum(1) - shares.max(1).values.square()
         return 2500 * rest.mean() / (shares.shape[1] - 1)

@@ -97,6 +97,12 @@ class Layers(nn.Module):
             parameter.data = value
         return other
 
+    def plain(self) -> Layers:
+        """Layers of the same picture whose latents are nothing but rows."""
+        for layer in self:
+            layer.latents = layer.latents.plain()
+        return self
+
     def tie_gradients(self) -> None:
         for layer in self:
             layer.latents.tie_gradients()
@@ -131,7 +137,7 @@ def layers_of(state: Mapping[str, Tensor], settings: Settings) -> Layers:
     for i in range(count_of(state)):
         noise, logits, placement, tint, stand = (state[f"layer{i}.{name}"] for name in PARTS)
         mirror, ground, moves, tinted_too, place = stand.tolist()
-        latents = Latents(noise, logits, settings.classes, settings.max_classes)
+        latents = Latents(noise, logits, settings.classes, settings.max_classes, settings.class_temperature)
         layers.append(Layer(latents, placement, tint, -1.0 if mirror < 0 else 1.0, ground > 0.5, moves > 0.5))
         layers[-1].tint.requires_grad_(tinted_too > 0.5)
         order.append(min(max(round(place), 0), count_of(state) - 1))

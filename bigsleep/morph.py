@@ -30,7 +30,6 @@ State = Mapping[str, Tensor]
 PROBES = 6  # looks at how much changes, between two pictures
 MOST_KEYS = 48  # looks at a dream's growth
 FAR = 0.9995  # cosine of two directions above which the sphere between them is flat
-LEAST_SHARE = 1e-7  # of a class, of which a logit is taken
 
 
 def morph(
@@ -85,15 +84,9 @@ def with_shares(state: State, settings: Settings) -> dict[str, Tensor]:
     if not all(tensor.is_floating_point() for tensor in state.values()):
         raise BigsleepError("what it holds of its dream is damaged: there are no such latents", usage=True)
     return {
-        name: class_shares(tensor, settings.classes, settings.max_classes) if name.endswith(".logits") else tensor
-        for name, tensor in state.items()
-    }
-
-
-def with_logits(state: State) -> dict[str, Tensor]:
-    """What :func:`with_shares` made, as a generator's layers take it: class logits under a sigmoid."""
-    return {
-        name: tensor.clamp(LEAST_SHARE, 1 - LEAST_SHARE).logit() if name.endswith(".logits") else tensor
+        name: class_shares(tensor, settings.classes, settings.max_classes, settings.class_temperature)
+        if name.endswith(".logits")
+        else tensor
         for name, tensor in state.items()
     }
 
@@ -117,7 +110,7 @@ class Path:
         if loop:
             self.states = matched([*self.states, self.states[0]], generator.embeddings)
         self.loop, self.models = loop, models
-        self.settings = replace(settings, classes="sigmoid", max_classes=None)
+        self.settings = replace(settings, classes="linear", max_classes=None)
 
     def images(self, count: int, probes: int = PROBES) -> Iterator[Image.Image]:
         """``count`` images at equal change, ``probes`` looks between two states; a loop leaves out the first again."""
@@ -125,11 +118,11 @@ class Path:
         changes = [float((a - b).abs().mean()) for a, b in itertools.pairwise(looks)]
         del looks
         for place in itertools.islice(at_equal_change(changes, count + self.loop), count):
-            yield image_of(self.models, self.settings, with_logits(self.at(place / probes)))
+            yield image_of(self.models, self.settings, self.at(place / probes))
 
     def look(self, place: float) -> Tensor:
         """The picture at a place, small: ``[3, 64, 64]`` in 0..1."""
-        return pixels_at(self.models, self.settings, with_logits(self.at(place)), 64)
+        return pixels_at(self.models, self.settings, self.at(place), 64)
 
     def at(self, place: float) -> dict[str, Tensor]:
         """The state at a place."""

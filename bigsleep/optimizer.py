@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigsleep.cutouts import Cutouts, around, cut, draw_cutouts
+from bigsleep.cutouts import Cutouts, around, cut, draw_augclip, draw_cutouts
 from bigsleep.goal import Goal, View
-from bigsleep.latents import Adam, MovingAverage, class_penalty, noise_penalty
+from bigsleep.latents import Adam, Basis, MovingAverage, class_penalty, noise_penalty
 from bigsleep.layers import Layers, layers_of, layers_pattern, sprites_of
 from bigsleep.memory import affordable_chunk, even_part
 from bigsleep.models.eyes import Eye
@@ -78,7 +78,9 @@ class Search:
     def views(self) -> list[View]:
         """What CLIP sees in a step: cutouts of the whole, and, where layers have goals of their own, of their places."""
         settings = self.settings
-        views = [View(self.goal, self.draw(settings.cutouts, settings.augment))]
+        augclip = settings.views == "augclip"
+        seen = draw_augclip(settings.cutouts, self.random) if augclip else self.draw(settings.cutouts, settings.augment)
+        views = [View(self.goal, seen)]
         parts = [
             (layer, self.goal.parts[i])
             for layer, i in zip(self.layers, self.layers.order, strict=True)
@@ -91,12 +93,17 @@ class Search:
 
     def shown(self) -> dict[str, Tensor]:
         """The state of the picture shown: the averaged layers."""
-        return {name: part.detach() for name, part in self.layers.averaged(self.average.values()).state().items()}
+        layers = self.layers.averaged(self.average.values()).plain()
+        return {name: part.detach() for name, part in layers.state().items()}
 
     def show(self, state: Mapping[str, Tensor]) -> None:
         """Begin anew from what :meth:`shown` gave."""
         device = next(self.layers.parameters()).device
-        self.begin(layers_of(state, self.settings).to(device))
+        layers = layers_of(state, self.settings)
+        for layer, before in zip(layers, self.layers, strict=True):
+            if isinstance(before.latents, Basis):
+                layer.latents = Basis.around(layer.latents, len(before.latents.noise) // 2, before.latents.embeddings)
+        self.begin(layers.to(device))
 
     def state(self) -> dict[str, Tensor]:
         """All that the search goes on from: parameters, Adam's moments, the average, and where chance stands.
@@ -125,7 +132,8 @@ class Search:
 
     def draw(self, count: int, augment: float) -> Cutouts:
         least, most = self.settings.cutout_min, self.settings.cutout_max
-        return draw_cutouts(count, least, most, augment, self.random, self.settings.resample)
+        bias = self.settings.center_bias
+        return draw_cutouts(count, least, most, augment, self.random, self.settings.resample, center_bias=bias)
 
     def penalty(self, noise: Tensor, shares: Tensor) -> Tensor:
         """What noise ``[L, S, Z]`` and class shares ``[L, S, C]`` cost beside their picture's likeness."""
@@ -204,6 +212,8 @@ class Optimizer:
                 start, self.generator.stages, self.generator.noise_size, self.generator.num_classes
             )
             layers = layers_of(fitted(start, pattern), settings)
+            if settings.latents == "basis" and len(layers) == 1:
+                self.start.rest_on_basis(next(iter(layers)), settings)
         search.begin(layers.to(self.device))
         return search
 

@@ -70,8 +70,8 @@ class Settings:
     """
 
     preset: str | None = option(
-        None, "Preferences instead of the model's: Big Sleep's own, what a minute allows, or what half an hour does.",
-        choices=("bigsleep", "fast", "best"), shown="none",
+        None, "Preferences instead of the model's: Big Sleep's or FuseDream's own, a minute's, or half an hour's.",
+        choices=("bigsleep", "fusedream", "fast", "best"), shown="none",
     )  # fmt: skip
     steps: int | None = option(None, "Optimisation steps.", kind=int, least=0, most=1_000_000, shown="the model's")
     time: float | None = option(
@@ -103,6 +103,11 @@ class Settings:
         None, "Least side of a cutout, as a share of the picture's.", kind=float, above=0, most=2, shown="the model's"
     )
     cutout_max: float = option(None, "Greatest side of a cutout.", kind=float, above=0, most=2, shown="the model's")
+    center_bias: bool = option(False, "Cutouts lie mostly near the middle.", kind=bool)
+    views: str = option(
+        None, "What CLIP sees in a step: cutouts, or FuseDream's AugCLIP, the whole picture changed in ways of its own.",
+        choices=("cutouts", "augclip"), shown="the model's",
+    )  # fmt: skip
     augment: float = option(
         None, "How much cutouts are tilted, mirrored, tinted and roughened.", kind=float, least=0, most=1,
         shown="the model's",
@@ -117,11 +122,17 @@ class Settings:
     )  # fmt: skip
     truncation: float = option(1.0, "BigGAN's truncation: lower is plainer.", kind=float, above=0, most=1)
     classes: str = option(
-        None, "How class logits become class shares.", choices=("sigmoid", "softmax"), shown="the model's"
-    )
+        None, "How class logits become class shares; linear ones are shares, without a bound.",
+        choices=("sigmoid", "softmax", "linear"), shown="the model's",
+    )  # fmt: skip
     max_classes: int | None = option(
         None, "Mix at most this many classes (a differentiable top-k).", kind=int, least=1, shown="no limit"
     )
+    class_temperature: float = option(2.0, "How evenly --max-classes mixes them.", kind=float, above=0, most=1000)
+    latents: str = option(
+        None, "What is optimised: the latents' rows, or FuseDream's basis, a mixture of the five best auditions.",
+        choices=("rows", "basis"), shown="the model's",
+    )  # fmt: skip
     stages: str = option(
         None, "Latents of the generator's stages: free rows, one row until --release, or one row.",
         choices=("free", "released", "shared"), shown="the model's",
@@ -130,12 +141,13 @@ class Settings:
         0.4, "Share of the steps after which --stages released frees the rows.", kind=float, least=0, most=1
     )
     init: str = option(
-        None, "Start from the classes whose names fit the words, or at random.", choices=("words", "random"),
-        shown="the model's",
+        None, "Start from the classes whose names fit the words, from any single class, or at random.",
+        choices=("words", "classes", "random"), shown="the model's",
     )  # fmt: skip
     auditions: int = option(
-        None, "Random starts that are tried; the best one dreams.", kind=int, least=1, most=1024, shown="the model's"
-    )
+        None, "Random starts that are tried; the best one dreams.", kind=int, least=1, most=100_000,
+        shown="the model's",
+    )  # fmt: skip
     layers: str = option(
         None, "How many things, each with latents of its own, the picture may be made of: auto is what the words name.",
         choices=("auto", *map(str, range(1, 10))), shown="the model's",

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bigsleep.casting import Casting, Role
 from bigsleep.colours import tint_for
-from bigsleep.cutouts import Cutouts, around, cut
+from bigsleep.cutouts import Cutouts, around, cut, whole
+from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
-from bigsleep.latents import Latents, class_shares, draw_noise
+from bigsleep.latents import MOST_NOISE, Basis, Latents, class_shares, draw_noise, favour
 from bigsleep.layers import PAPER, Layer, Layers, box_of, sprites_of
 from bigsleep.layouts import LAYOUTS, WHOLE, Spot, arranged, relations_of
 from bigsleep.models.generator import Generator
@@ -21,7 +22,7 @@ from bigsleep.models.perceptor import Perceptor
 from bigsleep.plan import Plan
 from bigsleep.settings import Settings
 
-HEAD_START = 0.9  # share of the class that a start by words begins with
+BASIS = 5  # auditions that FuseDream mixes
 NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
 COVERAGE = 1.0  # of what is seen of each thing around its place, beside the score of the whole
 CLOSE = 0.15  # a class whose name fits worse than the best one's by more is not tried
@@ -45,16 +46,20 @@ class Start:
     ) -> Layers:
         """The layers to begin with: the best of the auditions, seen in ``cutouts``. Without a plan there is one."""
         if plan is None:
-            noise, logits = self.alone(goal, settings, cutouts, random)
-            return Layers([self.whole(noise, logits, settings)]).to(self.device)
+            return Layers([self.whole(self.alone(goal, settings, cutouts, random))]).to(self.device)
         if self.generator.alpha and settings.init == "words":
             return Stage(self, goal, plan, settings, cutouts, random).best().to(self.device)
         return self.scattered(plan, settings, random).to(self.device)
 
-    def whole(self, noise: Tensor, logits: Tensor, settings: Settings) -> Layer:
+    def whole(self, latents: Latents) -> Layer:
         """A layer that is the whole picture, and stays so."""
-        latents = Latents(noise, logits, settings.classes, settings.max_classes)
         return Layer(latents, torch.zeros(4), torch.zeros(6), ground=True, moves=False)
+
+    def rest_on_basis(self, layer: Layer, settings: Settings) -> None:
+        """Make the latents that a dream begins with a basis, where a basis can be what they are."""
+        noise = layer.latents.noise
+        if settings.classes == "linear" and noise.eq(noise[:1]).all():
+            layer.latents = Basis.around(layer.latents, min(BASIS, settings.auditions), self.generator.embeddings)
 
     def scattered(self, plan: Plan, settings: Settings, random: torch.Generator) -> Layers:
         """A layer of random latents for each of a plan's things, where its words say that it stands."""
@@ -62,7 +67,7 @@ class Start:
         noise, logits = self.random_latents(plan.layers, settings, random)
         layers = []
         for i, spot in enumerate(spots):
-            latents = Latents(noise[spot.layer], logits[spot.layer], settings.classes, settings.max_classes)
+            latents = latents_of(noise[spot.layer], logits[spot.layer], settings)
             layer = Layer(latents, placement_of(spot), torch.zeros(6), ground=plan.ground is not None and i == 0)
             layer.tint.requires_grad_(self.generator.alpha)
             layers.append(layer)
@@ -75,11 +80,16 @@ class Start:
         noise = draw_noise(count, rows, self.generator.noise_size, truncation=settings.truncation, generator=random)
         # Big Sleep's N(-3.9, 0.3), under which a sigmoid leaves each class 2 %; for a softmax around 0.
         mean = -3.9 if settings.classes == "sigmoid" else 0.0
-        logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=random)
+        if settings.init == "classes" or settings.classes == "linear":
+            noise = noise.clamp(-MOST_NOISE, MOST_NOISE)
+            logits = torch.full((count, 1, self.generator.num_classes), mean)
+            favour(logits, torch.randint(logits.shape[2], (count,), generator=random).tolist(), settings.classes)
+        else:
+            logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=random)
         return noise.expand(-1, stages, -1), logits.expand(-1, stages, -1)
 
-    def alone(self, goal: Goal, settings: Settings, cutouts: Cutouts, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noise ``[S, Z]`` and class logits ``[S, C]`` of one layer that is the whole picture."""
+    def alone(self, goal: Goal, settings: Settings, cutouts: Cutouts, random: torch.Generator) -> Latents:
+        """The latents of one layer that is the whole picture: the best audition's, or a basis of the best ones."""
         noise, logits = self.random_latents(settings.auditions, settings, random)
         names = torch.zeros(settings.auditions)
         if settings.init == "words":
@@ -87,17 +97,24 @@ class Start:
             logits = logits.clone()
             favour(logits, classes, settings.classes)
             names = NAME_WEIGHT * likeness[torch.arange(settings.auditions) % len(likeness)]
-        if settings.auditions == 1:
-            return noise[0], logits[0]
-        auditions = zip(noise.split(8), logits.split(8), strict=True)
-        scores = torch.cat([self.audition(goal, settings, cutouts, n, c) for n, c in auditions])
-        best = int((scores + names).argmax())
-        return noise[best], logits[best]
+        basis = settings.latents == "basis"
+        if basis and settings.classes != "linear":
+            raise BigsleepError("--latents basis mixes embeddings of classes: give --classes linear", usage=True)
+        wanted = min(BASIS, settings.auditions) if basis else 1
+        best = torch.arange(wanted)
+        if settings.auditions > wanted:
+            seen = whole(settings.resample) if settings.views == "augclip" else cutouts
+            auditions = zip(noise.split(8), logits.split(8), strict=True)
+            scores = torch.cat([self.audition(goal, settings, seen, n, c) for n, c in auditions])
+            best = (scores + names).topk(wanted).indices
+        if not basis:
+            return latents_of(noise[int(best)], logits[int(best)], settings)
+        return Basis.of(noise[best, 0], logits[best, 0], self.generator.embeddings, self.generator.stages, random)
 
     @torch.no_grad()
     def audition(self, goal: Goal, settings: Settings, cutouts: Cutouts, noise: Tensor, logits: Tensor) -> Tensor:
         """Scores ``[A]`` of starts ``[A, S, Z]`` and ``[A, S, C]``, each in all of ``cutouts``."""
-        shares = class_shares(logits, settings.classes, settings.max_classes)
+        shares = class_shares(logits, settings.classes, settings.max_classes, settings.class_temperature)
         images = self.pictures(noise.to(self.device), shares.to(self.device))
         crops = [cut(image[None], cutouts, self.perceptor.size) for image in images]
         features = self.fast_perceptor.encode_images(torch.cat(crops))
@@ -112,11 +129,8 @@ class Start:
         return sprites[:, :3] + (1 - sprites[:, 3:]) * sprites.new_tensor(PAPER)[:, None, None]
 
 
-def favour(logits: Tensor, nearest: Sequence[int], classes: str) -> None:
-    """Give each audition of ``logits`` ``[A, R, C]`` one of the ``nearest`` classes in turn, in place."""
-    others = 1 if classes == "sigmoid" else logits.shape[2] - 1
-    for i, row in enumerate(logits):
-        row[:, nearest[i % len(nearest)]] = math.log(HEAD_START / (1 - HEAD_START) * others)
+def latents_of(noise: Tensor, logits: Tensor, settings: Settings) -> Latents:
+    return Latents(noise, logits, settings.classes, settings.max_classes, settings.class_temperature)
 
 
 def placement_of(spot: Spot) -> Tensor:
@@ -168,7 +182,8 @@ class Stage:
         generator, device = self.start.fast_generator, self.start.device
         logits = self.logits_of(places)
         noise = torch.zeros(len(places), generator.stages, generator.noise_size)
-        shares = class_shares(logits, self.settings.classes, self.settings.max_classes)
+        settings = self.settings
+        shares = class_shares(logits, settings.classes, settings.max_classes, settings.class_temperature)
         self.sprites = dict(zip(places, sprites_of(generator(noise.to(device), shares.to(device))).cpu(), strict=True))
         self.boxes = {place: box_of(sprite) for place, sprite in self.sprites.items()}
         self.tints = {
@@ -204,7 +219,7 @@ class Stage:
             place = places[spot.layer]
             tint = torch.zeros(6) if ground else self.tints[self.owner[spot.layer - (self.ground is not None)], place]
             noise = self.noise[spot.layer].expand(self.start.generator.stages, -1)
-            latents = Latents(noise, self.logits_of([place])[0], self.settings.classes, self.settings.max_classes)
+            latents = latents_of(noise, self.logits_of([place])[0], self.settings)
             made.append(Layer(latents, placement_of(spot), tint, choice.mirrors[spot.layer], ground))
         return Layers(made, self.paper, [spot.layer for spot in spots])
 

@@ -28,7 +28,7 @@ BUILT_IN = {"emoji": EMOJI}
 BIG_SLEEP = dict(
     lr=0.07, class_lr=0.07, schedule="constant", cutout_min=0.5, cutout_max=0.95, augment=0.0, classes="sigmoid",
     stages="free", init="random", auditions=1, noise_weight=1.0, class_weight=1.0, ema=0.5, save_every=50,
-    resample="antialiased", layers="1", finish="smooth",
+    resample="antialiased", layers="1", finish="smooth", views="cutouts", latents="rows",
 )  # fmt: skip
 # Cost decides these, and nothing was tuned on the real weights: Big Sleep's own budget is the preset's below. On a CPU a
 # step takes seconds, so a dream has as many as fit ``seconds``.
@@ -36,11 +36,17 @@ ON_GPU = dict(steps=1000, cutouts=128)
 ON_CPU = dict(cutouts=32)
 CPU_SECONDS = 180.0
 
+# What FuseDream published: 10,000 pictures of single classes, the five best mixed, AugCLIP, Adam at 5e-3 along a cosine.
+FUSEDREAM = dict(
+    steps=1000, cutouts=50, views="augclip", latents="basis", init="classes", classes="linear", auditions=10_000,
+    stages="shared", lr=5e-3, class_lr=5e-3, schedule="cosine", noise_weight=0.0, class_weight=0.0, ema=0.0, layers="1",
+)  # fmt: skip
+
 # Chosen by eye with the built-in pair, on benchmarks/tuning_prompts.txt.
 EMOJI_PREFERENCES = dict(
     steps=40, cutouts=6, lr=0.03, class_lr=0.25, schedule="cosine", cutout_min=0.8, cutout_max=1.3, augment=1.0,
     classes="softmax", stages="shared", init="words", auditions=60, noise_weight=0.0, class_weight=1.0, ema=0.9,
-    save_every=20, layers="auto", finish="crisp", resample="bilinear",
+    save_every=20, layers="auto", finish="crisp", resample="bilinear", views="cutouts", latents="rows",
 )  # fmt: skip
 
 
@@ -55,10 +61,12 @@ class Preset:
 BIGGAN_PRESETS = {
     # the command's own budget (20 epochs of 1,050) and its cutouts, so that who knows Big Sleep gets Big Sleep
     "bigsleep": Preset(dict(steps=21_000, cutouts=128, resample="nearest")),
+    "fusedream": Preset(FUSEDREAM),
     "fast": Preset(dict(cutouts=32, init="words", auditions=5), seconds=60),
     "best": Preset(dict(cutouts=128, init="words", auditions=50), seconds=1800),
 }
 EMOJI_PRESETS = {
+    "fusedream": Preset(FUSEDREAM | dict(auditions=2000, resample="bilinear")),
     "fast": Preset(dict(steps=10, auditions=12)),
     "best": Preset(dict(steps=120, auditions=240)),
 }
