@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,3 +98,18 @@ def test_augmented_cutouts_are_tilted_mirrored_and_tinted():
     assert (plain.theta[:, 0, 1] == 0).all() and (plain.gain == 1).all()
     assert (augmented.theta[:, 0, 1] != 0).all() and (augmented.theta[:, 0, 0] < 0).any()
     assert augmented.gain.std() > 0.05
+
+
+def big_sleeps_offset(most, chance):
+    """Where its ``rand_cutout`` with ``center_bias`` puts a crop that has ``most`` pixels of room."""
+    offset = int(chance.gauss(most / 2, most / 4))
+    return offset if 0 <= offset <= most else chance.randint(0, most)
+
+
+def test_with_centre_bias_crops_lie_where_big_sleeps_do():
+    ours = draw_cutouts(20_000, 0.6, 0.6, 0.0, torch.Generator().manual_seed(0), center_bias=True).theta[:, 0, 2] / 0.4
+    chance = random.Random(0)
+    theirs = torch.tensor([big_sleeps_offset(10_000, chance) / 5000 - 1 for _ in range(20_000)])
+    places = torch.linspace(0.05, 0.95, 7)
+    torch.testing.assert_close(ours.quantile(places), theirs.quantile(places), atol=0.03, rtol=0)
+    assert ours.std() < 0.53 < drawn(20_000, 0.6, 0.6).theta[:, 0, 2].std() / 0.4

@@ -55,6 +55,16 @@ def test_top_k_keeps_k_classes_and_a_gradient(k, seed):
     assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
+def test_top_k_has_big_sleeps_temperature(temperature):
+    logits = torch.randn(1, 20, generator=torch.Generator().manual_seed(0))
+    first, second = logits[0].topk(2).indices
+    shares = Latents(torch.zeros(1, 3), logits, "sigmoid", 2, temperature).forward()[1][0]
+    others = torch.arange(20) != first
+    torch.testing.assert_close(shares[first], (logits[0] / temperature).softmax(0)[first])
+    torch.testing.assert_close(shares[second], (logits[0, others] / temperature).softmax(0).max())
+
+
 @pytest.mark.parametrize("classes", ["sigmoid", "softmax"])
 def test_shares_lie_within_0_and_1(classes):
     shares = class_shares(5 * torch.randn(4, 30), classes)
