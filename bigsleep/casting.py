@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from inflection import singularize
 from torch import Tensor
 
 from bigsleep.goal import Goal
@@ -14,9 +17,11 @@ from bigsleep.models.perceptor import Perceptor
 from bigsleep.plan import COLOURS, Plan, Thing, bare
 
 NEAREST = 5  # classes that --init words lets audition
-SAME_NAME = 1.0  # what it is worth that a class is called what the thing is called, beside cosines of 0.5 to 1
-
-FACED = 0.4  # and that it is a face, of a thing that wears something on its head
+# What it is worth, beside cosines of 0.5 to 1, that a class is called what the thing is called; that it is a kind of it, as a
+# running shoe is a shoe, or has its name as a keyword, as a flying saucer "ufo"; and that it is a face, of a thing that
+# wears something on its head.
+SAME_NAME, KIND, FACED = 1.0, 0.1, 0.4
+COMMON = 30  # classes with a keyword, from which on it says little: 156 are a "face"
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,21 @@ class Casting:
         for rank, name in enumerate(spellings(thing)):
             if name in names and (place := names.index(name)) not in self.grounds:
                 fit[place] += SAME_NAME - 0.05 * rank
+        for place in self.kinds.get(thing.noun, []):
+            fit[place] += KIND if fit[place] < SAME_NAME else 0.0
         if faced and f"{thing.noun} face" in names:
             fit[names.index(f"{thing.noun} face")] += FACED
         top = fit.topk(min(NEAREST, len(fit)))
         return [Role(place, value) for place, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+
+    @cached_property
+    def kinds(self) -> dict[str, set[int]]:
+        """The classes that are kinds of a thing: its noun ends their names, or is a keyword of theirs that tells them apart."""
+        known = places_by(self.generator.keywords)
+        kinds = {word: places for word, places in known.items() if len(places) <= COMMON}
+        for word, places in places_by([[singularize(name.split()[-1])] for name in self.generator.class_names]).items():
+            kinds[word] = kinds.get(word, set()) | places
+        return kinds
 
     def ground(self, thing: Thing) -> int:
         """The class for what lies behind: a ground of that name, else the nearest of all."""
@@ -75,6 +91,15 @@ class Casting:
         likeness = (self.perceptor.encode_text([thing.text]).to(self.features().device) @ self.features().T)[0]
         likeness[list(self.grounds)] += 0.15  # a ground fits behind things better than a thing does
         return int(likeness.argmax())
+
+
+def places_by(words: Sequence[Sequence[str]]) -> dict[str, set[int]]:
+    """Which of a list's rows have each of their words."""
+    found: dict[str, set[int]] = {}
+    for place, row in enumerate(words):
+        for word in row:
+            found.setdefault(word, set()).add(place)
+    return found
 
 
 def spellings(thing: Thing) -> list[str]:

@@ -18,46 +18,55 @@ NAMED = {
 }  # fmt: skip
 NAMES = tuple(NAMED)
 ENOUGH = 0.6  # share of a thing that has a colour already: it is left as it is
+COLOURLESS = ("black", "white", "grey")  # of which a tinge makes another colour
+ALIKE = 0.15  # distance of colours, as they are weighed here, within which they are all but the same
 
 
-def shares(sprite: Tensor) -> Tensor:
-    """How much of a sprite ``[4, H, W]``, premultiplied RGBA, is nearest to each of :data:`NAMES`: ``[11]``, summing to one."""
-    alpha = sprite[3].flatten()
-    rgb = sprite[:3].flatten(1) / alpha.clamp_min(1e-3)
-    # Hue tells colours apart more than light does, in plain as in dark.
-    weight = torch.tensor([0.8, 1.3, 1.3])[:, None]
-    seen = (weight * (TO_YIQ @ rgb)).T
-    named = (weight * (TO_YIQ @ torch.tensor([NAMED[name] for name in NAMES]).T)).T
-    nearest = torch.cdist(seen, named).argmin(1)
-    return torch.zeros(len(NAMES)).index_add_(0, nearest, alpha) / alpha.sum().clamp_min(1e-3)
+def shares(sprites: Tensor) -> Tensor:
+    """How much of sprites ``[..., 4, H, W]``, premultiplied RGBA, is of each of :data:`NAMES`: ``[..., 11]``, summing to one.
+
+    A pixel between two colours belongs to both in part.
+    """
+    alpha = sprites[..., 3, :, :].flatten(-2)
+    rgb = sprites[..., :3, :, :].flatten(-2) / alpha[..., None, :].clamp_min(1e-3)
+    named = weighed(torch.tensor([NAMED[name] for name in NAMES]))
+    likeness = (-((torch.cdist(weighed(rgb.transpose(-1, -2)), named) / ALIKE) ** 2)).softmax(-1)
+    return (alpha[..., None] * likeness).sum(-2) / alpha.sum(-1, keepdim=True).clamp_min(1e-3)
+
+
+def weighed(rgb: Tensor) -> Tensor:
+    """Coordinates ``[..., 3]`` of colours ``[..., 3]`` in which those that people call alike are near.
+
+    Hue tells colours apart more than light does, in the dark above all: navy is a blue and no black.
+    """
+    yiq = rgb @ TO_YIQ.T
+    light = yiq[..., :1]
+    return torch.cat([0.8 * light, 1.3 * yiq[..., 1:] / (light + 0.3).clamp(0.4, 1)], -1)
 
 
 def tint_for(sprite: Tensor, colour: str) -> Tensor:
     """The tint ``[6]`` under which most of a sprite ``[4, H, W]`` has ``colour``, and which leaves as much of it as may be.
 
-    Turned hues come first, since they keep a drawing's other colours; what has no hue is painted over.
+    Turned hues come first, since they keep a drawing's other colours; what has no hue is painted over. A thing that has the
+    colour already keeps its own.
     """
     place = NAMES.index(colour)
-    nothing = torch.zeros(6)
     if shares(sprite)[place] >= ENOUGH:
-        return nothing
+        return torch.zeros(6)
     alpha = sprite[3].sum().clamp_min(1e-3)
     light, *chroma = (TO_YIQ @ sprite[:3].sum((1, 2)) / alpha).tolist()
     target_light, *target = (TO_YIQ @ torch.tensor(NAMED[colour])).tolist()
     turn = math.atan2(target[1], target[0]) - math.atan2(chroma[1], chroma[0])
     turn = math.remainder(turn, 2 * math.pi)
-    best, most = nothing, -1.0
-    for paint, gain, flat, lift in itertools.product(
-        (0.0, 0.5, 0.8, 1.0), (0.6, 1.0, 1.4), (1.0, 0.7, 0.45), (0.0, 0.5, 1.0)
-    ):
-        keep = 1 - paint
-        gain = max(keep * gain, 0.02)
-        tint = torch.tensor([
-            turn, math.log(gain), target[0] * paint, target[1] * paint, math.log(flat),
+    paints = (1.0,) if colour in COLOURLESS else (0.0, 0.5, 0.8, 1.0)
+    ways = list(itertools.product(paints, (0.6, 1.0, 1.4), (1.0, 0.7, 0.45), (0.0, 0.5, 1.0)))
+    tints = torch.tensor([
+        [
+            turn, math.log(max((1 - paint) * gain, 0.02)), target[0] * paint, target[1] * paint, math.log(flat),
             lift * target_light + (1 - lift) * light - flat * light,
-        ])  # fmt: skip
-        found = shares(tinted(sprite, tint))[place].item()
-        value = min(found, 0.9) - 0.1 * paint - 0.12 * (1 - flat) - 0.05 * lift
-        if value > most:
-            best, most = tint, value
-    return best
+        ]
+        for paint, gain, flat, lift in ways
+    ])  # fmt: skip
+    found = shares(torch.stack([tinted(sprite, tint) for tint in tints]))[:, place].clamp_max(0.9)
+    cost = torch.tensor([0.1 * paint + 0.12 * (1 - flat) + 0.05 * lift for paint, _, flat, lift in ways])
+    return tints[int((found - cost).argmax())]

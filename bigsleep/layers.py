@@ -35,8 +35,8 @@ class Layer(nn.Module):
 
     ``placement`` ``[4]`` is the middle ``x``, ``y`` in -1..1 (right and down), the logarithm of its half-width, and its angle in
     radians. ``tint`` ``[6]`` changes its colours, see :func:`tinted`; all zero leaves them. ``mirror`` is -1 where it
-    is drawn mirrored, else 1. A ``ground`` covers the frame behind all others. Only where it ``moves`` do steps change the
-    placement and the tint.
+    is drawn mirrored, else 1. A ``ground`` covers the frame behind all others. Where it does not ``move``, steps leave its
+    placement, and all of a ground that has others before it.
     """
 
     def __init__(

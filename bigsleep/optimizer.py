@@ -26,7 +26,7 @@ SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
 EVALUATION_CUTOUTS = 16
 AUDITION_CUTOUTS = 4  # of those
 PART_CUTOUTS = 2  # of each layer's place
-PLACE_RATE, TINT_RATE = 0.01, 0.005  # Adam's step sizes for where layers stand, and for their tints
+PLACE_RATE = 0.01  # Adam's step size for where layers stand
 SHARPER = 2  # times a sprite's side that of the picture is which steps see: small layers keep their detail
 GRADIENT_SCALE = 1024.0  # keeps gradients per pixel in fp16's range; a power of two, so exact
 
@@ -66,13 +66,19 @@ class Search:
         self.average = MovingAverage(layers, self.settings.ema)
 
     def rated(self) -> list[tuple[nn.Parameter, float]]:
-        """What Adam moves, with its step sizes."""
+        """What Adam moves, with its step sizes.
+
+        Not tints, which are the words' and which steps only darken. Nor a ground that things stand on and that does not
+        move: steps bend it towards the things, and it becomes less of a ground.
+        """
         rated = []
         for layer in self.layers:
+            if layer.ground and len(self.layers) > 1 and not layer.placement.requires_grad:
+                continue
             latents = layer.latents
             rated += [(latents.noise, self.settings.lr), (latents.logits, self.settings.class_lr)]
-            moved = [(layer.placement, PLACE_RATE), (layer.tint, TINT_RATE)]
-            rated += [(part, rate) for part, rate in moved if part.requires_grad and not layer.ground]
+            if layer.placement.requires_grad and not layer.ground:
+                rated.append((layer.placement, PLACE_RATE))
         return rated
 
     def views(self) -> list[View]:

@@ -25,9 +25,11 @@ from bigsleep.settings import Settings
 BASIS = 5  # auditions that FuseDream mixes
 NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
 COVERAGE = 1.0  # of what is seen of each thing around its place, beside the score of the whole
-CLOSE = 0.15  # a class whose name fits worse than the best one's by more is not tried
+CLOSE = 0.12  # a class whose name fits worse than the best one's by more is not tried
 LIVELY = 0.5  # deviation of the noise that a thing begins with; at 0 all seeds would draw it alike
 PAPERS = (PAPER, (0.86, 0.93, 0.99), (0.99, 0.93, 0.86), (0.9, 0.97, 0.88), (0.96, 0.9, 0.97), (0.99, 0.97, 0.85))
+# Behind white things, which would be lost on the others.
+DEEP_PAPERS = ((0.6, 0.78, 0.9), (0.68, 0.8, 0.64), (0.82, 0.74, 0.86), (0.62, 0.76, 0.78))
 
 
 class Start:
@@ -69,7 +71,6 @@ class Start:
         for i, spot in enumerate(spots):
             latents = latents_of(noise[spot.layer], logits[spot.layer], settings)
             layer = Layer(latents, placement_of(spot), torch.zeros(6), ground=plan.ground is not None and i == 0)
-            layer.tint.requires_grad_(self.generator.alpha)
             layers.append(layer)
         return Layers(layers, order=[spot.layer for spot in spots])
 
@@ -163,7 +164,8 @@ class Stage:
         self.ground = None if plan.ground is None else casting.ground(plan.ground)
         self.relations = relations_of(plan.tree)
         self.owner = [i for i, thing in enumerate(plan.things) for _ in range(thing.count)]  # layer → thing
-        self.paper = PAPERS[self.dice(len(PAPERS))]
+        papers = DEEP_PAPERS if any(thing.colour == "white" for thing in plan.things) else PAPERS
+        self.paper = papers[self.dice(len(papers))]
         self.noise = LIVELY * torch.randn(plan.layers, 1, start.generator.noise_size, generator=random)
         for i, thing in enumerate(self.owner, plan.ground is not None):
             if plan.things[thing].colour:
@@ -220,7 +222,7 @@ class Stage:
             tint = torch.zeros(6) if ground else self.tints[self.owner[spot.layer - (self.ground is not None)], place]
             noise = self.noise[spot.layer].expand(self.start.generator.stages, -1)
             latents = latents_of(noise, self.logits_of([place])[0], self.settings)
-            made.append(Layer(latents, placement_of(spot), tint, choice.mirrors[spot.layer], ground))
+            made.append(Layer(latents, placement_of(spot), tint, choice.mirrors[spot.layer], ground, moves=not ground))
         return Layers(made, self.paper, [spot.layer for spot in spots])
 
     def best(self) -> Layers:

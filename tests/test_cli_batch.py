@@ -189,11 +189,9 @@ def test_on_a_terminal_one_bar_for_the_list_with_time_left(bigsleep):
 
 
 @pytest.mark.slow
-def test_killed_five_times_at_random_it_makes_all_two_hundred_pictures_once(bigsleep):
+def test_killed_five_times_at_random_it_makes_each_picture_once(bigsleep):
     things = ("cat", "dog", "owl", "house", "boat", "apple", "tree", "star", "heart", "fish")
-    prompts = [
-        f"a {colour} {thing} {i}" for i in range(5) for colour in ("red", "blue", "old", "new") for thing in things
-    ]
+    prompts = [f"a {colour} {thing} {i}" for i in range(2) for colour in ("red", "blue", "old") for thing in things]
     listing = "".join(f"{prompt}\n" for prompt in prompts)
     args = ("-", *QUICK, "--parallel", "4", "-q", "--output-dir", "out")
     chance, out = random.Random(0), work(bigsleep) / "out"
@@ -207,15 +205,15 @@ def test_killed_five_times_at_random_it_makes_all_two_hundred_pictures_once(bigs
         while len(list(out.glob("*.png"))) < before + 5:  # it has got somewhere
             assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 0.5))
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-    assert 0 < len(pictures(out)) < 200
+    assert 0 < len(pictures(out)) < 60
     assert bigsleep("batch", *args, input=listing).returncode == 0
     names = pictures(out)
-    assert len(names) == 200
-    assert sorted(record["path"] for record in records(out)) == names and len({r["key"] for r in records(out)}) == 200
+    assert len(names) == 60
+    assert sorted(record["path"] for record in records(out)) == names and len({r["key"] for r in records(out)}) == 60
     assert sorted(os.listdir(out)) == sorted([*names, "manifest.jsonl"])
     assert {read_recipe(out / name)["prompt"] for name in names} == set(prompts)

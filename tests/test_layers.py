@@ -90,6 +90,13 @@ def test_a_thing_takes_any_colour_that_the_words_give_it(before, colour):
     assert painted[3].equal(sprite[3]) and (painted[:3] <= painted[3:] + 1e-6).all()
 
 
+@pytest.mark.parametrize(
+    "rgb, name", [((0.0, 0.12, 0.42), "blue"), ((0.1, 0.1, 0.12), "black"), ((1, 0.5, 0.74), "pink")]
+)
+def test_colours_are_told_as_people_tell_them_navy_is_no_black(rgb, name):
+    assert list(NAMED)[int(shares(square(rgb)).argmax())] == name
+
+
 def test_a_thing_of_the_colour_already_is_left_alone():
     assert not tint_for(square(NAMED["blue"]), "blue").any()
 

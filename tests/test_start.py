@@ -34,6 +34,7 @@ def classes(models, search):
         ("a cat wearing a crown", ["cat face", "crown"]),
         ("two hearts", ["red heart", "red heart"]),
         ("a car and a mouse", ["automobile", "mouse"]),
+        ("a sword and a shield", ["crossed swords", "shield"]),  # by a kind of the thing before what is likeness alone
     ],
 )
 def test_names_choose_classes(models, prompt, expected):
@@ -48,6 +49,34 @@ def test_a_colour_that_the_words_give_is_seen(models):
         picture = pictures(models.generator, [layers], [layers.latents()])[0]
     red, green, blue = picture[:, 40:90, 40:90].mean((1, 2)).tolist()
     assert red > 0.5 and green > 0.4 and blue < 0.5 * red
+
+
+def test_a_white_thing_has_no_tinge_and_stands_on_what_it_is_seen_on(models):
+    search, _ = begun(models, "a white tiger")
+    layers = search.layers
+    with torch.no_grad():
+        picture = pictures(models.generator, [layers], [layers.latents()])[0]
+    light, paper = picture.amax((1, 2)), torch.tensor(layers.paper)
+    assert light.min() > 0.9 and light.max() - light.min() < 0.05
+    assert (light - paper).max() > 0.15
+
+
+def test_a_keyword_may_play_a_thing_that_no_name_names(models):
+    plan = Dream("a ufo", models=models, model="emoji", seed=1).plan
+    names = [models.generator.class_names[role.place] for role in models.optimizer.start.casting.roles(plan, set())[0]]
+    assert "flying saucer" in names[:2]
+
+
+def test_steps_leave_a_ground_that_things_stand_on_and_tints(models):
+    search, _ = begun(models, "a red owl at night", steps=2, cutouts=4)
+    before = {name: part.clone() for name, part in search.layers.state().items()}
+    for share in (0.0, 0.5):
+        models.optimizer.step([search], [share])
+    after = search.layers.state()
+    assert search.layers.rows[0].ground
+    still = [name for name in before if name.startswith("layer0.") or name.endswith(".tint")]
+    assert all(after[name].equal(before[name]) for name in still)
+    assert not after["layer1.noise"].equal(before["layer1.noise"])
 
 
 def test_auditions_raise_the_score_of_what_they_judge(models):

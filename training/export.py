@@ -22,6 +22,7 @@ from torch import Tensor
 from bigsleep.models.catalogue import load_perceptor
 from training.generator import class_names, emoji_config
 from training.grounds import GROUNDS
+from training.texts import concept_text
 
 ROOT = Path(__file__).parent.parent
 PAIR = ROOT / "bigsleep/models/emoji"
@@ -103,7 +104,14 @@ def export_perceptor(image: dict[str, Tensor] | None, text: dict[str, Tensor] | 
     save_file(state, path)
 
 
-def export_generator(average: dict[str, Tensor], names: list[str]) -> None:
+def class_keywords(folder: Path, names: list[str]) -> list[list[str]]:
+    """What else each class is known by: emojibase's tags; nothing for grounds."""
+    concepts = json.loads((folder / "concepts.json").read_text())
+    known = {concept_text(concept["label"]): concept["tags"] for concept in concepts}
+    return [known.get(name, []) for name in names]
+
+
+def export_generator(average: dict[str, Tensor], names: list[str], keywords: list[list[str]]) -> None:
     """The generator with its table of classes, and what each class means to the perceptor."""
     config = emoji_config(len(names))
     config.n_stats = N_STATS
@@ -115,7 +123,7 @@ def export_generator(average: dict[str, Tensor], names: list[str]) -> None:
     state = library_generator(average, config.channel_width) | {"class_features": torch.stack(rows).half()}
     save_file(state, PAIR / "generator.safetensors")
     grounds = [i for i, name in enumerate(names) if i >= len(names) - len(GROUNDS)]
-    table = config.to_dict() | {"alpha": True, "grounds": grounds, "class_names": names}
+    table = config.to_dict() | {"alpha": True, "grounds": grounds, "class_names": names, "class_keywords": keywords}
     (PAIR / "config.json").write_text(json.dumps(table, ensure_ascii=False, indent=0) + "\n")
 
 
@@ -127,7 +135,8 @@ def main(folder: Path) -> None:
         return torch.load(path, weights_only=True)["average"] if path.exists() else None
 
     if generator := trained("generator"):
-        export_generator(generator, class_names(folder))
+        names = class_names(folder)
+        export_generator(generator, names, class_keywords(folder, names))
     export_perceptor(trained("image_tower"), trained("text_tower"))
     for path in sorted(PAIR.iterdir()):
         click.echo(f"{path.relative_to(ROOT)} {path.stat().st_size / 1e6:.1f} MB")

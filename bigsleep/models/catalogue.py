@@ -163,7 +163,7 @@ def load_generator(model: str, truncation: float = 1.0, quiet: bool = False) -> 
     config = lean_import("pytorch_pretrained_biggan.config").BigGANConfig.from_dict(table)
     state, names = read_state(weights), table.get("class_names")
     generator = Generator(config, state, truncation, table.get("alpha", False))
-    generator.grounds = table.get("grounds", [])
+    generator.grounds, generator.keywords = table.get("grounds", []), table.get("class_keywords", [])
     generator.names = (lambda: names) if names else imagenet_names if generator.num_classes == 1000 else None
     generator.class_features = state.get("class_features")
     if generator.class_features is not None and generator.class_features.shape[:-1] != (generator.num_classes,):

@@ -226,6 +226,8 @@ class Generator(nn.Module):
         Its opaque classes that only serve as what is behind; BigGAN has none.
     names
         Looks up what its classes show, one text each, where that is known.
+    keywords
+        Words that belong to each class, where they came with the weights.
     class_features
         CLIP text features ``[num_classes, D]`` of the classes, where they came with the weights.
     """
@@ -240,6 +242,7 @@ class Generator(nn.Module):
         self.size = 4 * 2 ** sum(bool(up) for up, _, _ in config.layers)
         self.alpha, self.grounds = alpha, list[int]()
         self.names: Callable[[], list[str]] | None = None
+        self.keywords: list[list[str]] = []
         self.class_features: Tensor | None = None
         self.embeddings = frozen(state.take("embeddings.weight", config.z_dim, config.num_classes))
         self.channels = 16 * width
