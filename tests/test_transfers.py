@@ -51,7 +51,9 @@ def send(module):
                 part._buffers[name] = buffer.to(AWAY)
 
 
-@pytest.mark.parametrize("options", [{}, {"augment": 1.0}, {"resample": "antialiased"}, {"max_classes": 3}, {"views": "augclip"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"augment": 1.0}, {"resample": "antialiased"}, {"max_classes": 3}, {"views": "augclip"}]
+)
 def test_a_step_waits_for_the_gpu_once_and_sends_it_little(options, monkeypatch):
     perceptor = Perceptor(small_clip().state_dict(), "small")
     loop = Optimizer(Generator(CONFIG, random_biggan(CONFIG).state_dict()), perceptor)
