@@ -58,7 +58,7 @@ def test_the_built_in_model_has_presets_of_its_own():
     models = Models.load(Settings(model="emoji"))
     steps = [Dream("a cat", models=models, preset=preset).settings.steps for preset in ("fast", None, "best")]
     assert steps == sorted(steps) and len(set(steps)) == 3
-    with pytest.raises(BigsleepError, match="--preset bigsleep: choose fast, best"):
+    with pytest.raises(BigsleepError, match="--preset bigsleep: choose fusedream, fast, best"):
         Dream("a cat", models=models, preset="bigsleep")
 
 
