@@ -7,7 +7,6 @@ import platform
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +64,21 @@ def settings_of(recipe: Mapping[str, Any], where: object) -> Settings:
 
 
 def command_of(recipe: Mapping[str, Any], settings: Settings) -> str:
-    """A line for the shell that makes a picture again, all its options named."""
-    words = ["bigsleep", recipe["prompt"]]
+    """A line for the shell that makes a picture again, all its options named.
+
+    A prompt of one word may be a command's name, so the command is said; one that begins with - stands behind --.
+    """
+    prompt, words = recipe["prompt"], []
     for item in fields(Settings):
         value = getattr(settings, item.name)
         if value == item.default or value is None:
             continue
         for one in value if OPTIONS[item.name]["many"] else (value,):
             words += [flag_of(item.name)] if one is True else [flag_of(item.name), str(one)]
-    return shlex.join(words)
+    if prompt.startswith("-"):
+        return shlex.join(["bigsleep", "dream", *words, "--", " -" if prompt == "-" else prompt])
+    command = ["bigsleep"] if len(prompt.split()) > 1 else ["bigsleep", "dream"]
+    return shlex.join([*command, prompt, *words])
 
 
 def machine() -> str:
@@ -99,6 +104,8 @@ def differences(recipe: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def circumstances() -> dict[str, Any]:
     """The versions and the machine that decide a picture's bytes beside its settings, for its recipe."""
+    from importlib.metadata import version
+
     import torch
 
     return {"versions": {"bigsleep": version("bigsleep"), "torch": torch.__version__}, "machine": machine()}
