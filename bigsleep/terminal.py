@@ -26,6 +26,7 @@ from bigsleep.keep import Keeper
 if TYPE_CHECKING:
     from bigsleep.course import Progress
     from bigsleep.dreamer import Dream
+    from bigsleep.preview import Preview
 
 
 class Runner(Protocol):
@@ -130,11 +131,15 @@ def leave(code: int) -> NoReturn:
 
 
 class Show:
-    """Progress on stderr: a bar where it is a terminal, a line per snapshot or picture where not, nothing when quiet."""
+    """Progress on stderr: a bar where it is a terminal, a line per snapshot or picture where not, nothing when quiet.
 
-    def __init__(self, quiet: bool, total: int, before: int = 0) -> None:
+    With ``preview`` a terminal also shows the pictures.
+    """
+
+    def __init__(self, quiet: bool, total: int, before: int = 0, preview: bool = False) -> None:
         self.quiet, self.total, self.before = quiet, total, before
         self.terminal = sys.stderr.isatty()
+        self.preview = preview_of(self.terminal) if preview and not quiet else None
         self.bar: Any = None
         self.ended = 0  # in this run
         self.lost = 0
@@ -163,6 +168,11 @@ class Show:
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """The bar out of the way of what is printed meanwhile."""
+        if self.preview is not None:
+            self.preview.drawn = 0
+        return self.aside()
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.bar is None else self.bar.external_write_mode()
 
     def start(self, job: Job, dreaming: Dream) -> None:
@@ -202,6 +212,9 @@ class Show:
         progress = self.running.get(outcome.job.key)
         if outcome.last and self.total > 1:
             self.end(outcome.job)
+        if self.preview is not None:
+            with self.aside():
+                self.preview.show(outcome.png)
         if self.quiet or self.terminal or outcome.last != (self.total > 1):
             return
         score = f"score {outcome.recipe['score']:.3f}"
@@ -249,6 +262,13 @@ class Events(Show):
         self.tell(events.failed(job, error))
 
 
-def showing(progress: str, quiet: bool, total: int, before: int = 0) -> Show:
+def showing(progress: str, quiet: bool, total: int, before: int = 0, preview: bool = False) -> Show:
     """How progress is shown where ``--progress`` says ``progress``."""
-    return (Events if progress == "json" else Show)(quiet, total, before)
+    return Events(quiet, total, before) if progress == "json" else Show(quiet, total, before, preview)
+
+
+def preview_of(terminal: bool) -> Preview | None:
+    """What shows pictures on stderr, if it is a terminal."""
+    from bigsleep.preview import Preview
+
+    return Preview() if terminal else None

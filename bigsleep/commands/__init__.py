@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from importlib.metadata import version
 from typing import NoReturn
 
 import click
@@ -39,7 +38,7 @@ class Group(DefaultGroup):
 
 
 @click.group(cls=Group, default="dream", subcommand_metavar="PROMPT... [OPTIONS]")
-@click.version_option(version("bigsleep"), message="%(prog)s %(version)s")
+@click.version_option(package_name="bigsleep", message="%(prog)s %(version)s")
 def cli() -> None:
     """Words in, a picture out: search BigGAN's pictures for the one that CLIP finds closest to the PROMPT.
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigsleep.batch import Local, models_key
 from bigsleep.commands.options import DreamCommand, expand_option, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
-from bigsleep.gallery import Gallery, KeptUp
 from bigsleep.keep import Bare, Keeper
 from bigsleep.lists import read_jobs, read_list, shard_of
 from bigsleep.picture import check_target, name_of
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Stop, run, showing
+
+if TYPE_CHECKING:
+    from bigsleep.gallery import Gallery
 
 
 @click.command("batch", cls=DreamCommand)
@@ -52,6 +54,7 @@ def batch_command(
     as_json: bool,
     null: bool,
     progress: str,
+    preview: bool,
     quiet: bool,
     debug: bool,
     force: bool,
@@ -76,17 +79,18 @@ def batch_command(
     if shard:
         jobs = shard_of(jobs, *shard)
     make_folder(output_dir)
-    page = Gallery(output_dir, output_dir / "index.html") if gallery else None
     stop, say = Stop(), Say(as_json, null)
+    from bigsleep.gallery import Gallery
     from bigsleep.manifest import Manifest
 
+    page = Gallery(output_dir, output_dir / "index.html") if gallery else None
     with Manifest(output_dir, shard, name) as manifest, kept_up(manifest, page) as kept:
         if force:
             manifest.forget(jobs)
         for record in manifest.adopt(jobs):
             say(record, output_dir / record["path"])
         left = [job for job in jobs if job.key not in manifest.done]
-        show = showing(progress, quiet, len(jobs), len(jobs) - len(left))
+        show = showing(progress, quiet, len(jobs), len(jobs) - len(left), preview)
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
         keeper = Bare(kept) if no_recipe else kept
         common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
@@ -105,6 +109,8 @@ def batch_command(
 
 
 def kept_up(manifest: Keeper, page: Gallery | None) -> AbstractContextManager[Keeper]:
+    from bigsleep.gallery import KeptUp
+
     return nullcontext(manifest) if page is None else KeptUp(manifest, page)
 
 

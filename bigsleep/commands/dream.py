@@ -14,7 +14,6 @@ from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Bare, Files
 from bigsleep.lists import decoded, expanded, read_list
-from bigsleep.models.catalogue import drawn_names
 from bigsleep.picture import check_image, check_target, sweep
 from bigsleep.plan import plan_of
 from bigsleep.prompt import Prompt, parse_phrase
@@ -50,6 +49,7 @@ def dream_command(
     as_json: bool,
     null: bool,
     progress: str,
+    preview: bool,
     quiet: bool,
     debug: bool,
     overwrite: bool,
@@ -81,7 +81,7 @@ def dream_command(
         check_target(files.target(job, seed=0, model=settings.model))
     check_images(settings)
     sweep(output.parent if output else output_dir)
-    stop, show = Stop(), showing(progress, quiet, len(jobs))
+    stop, show = Stop(), showing(progress, quiet, len(jobs), preview=preview)
     from bigsleep.dreamer import read_prompt
 
     for prompt in prompts:
@@ -95,6 +95,8 @@ def dream_command(
 
 def tell_plans(prompts: tuple[str, ...], settings: Settings) -> None:
     """Print what each prompt is taken to ask for: a line a thing, then how they stand."""
+    from bigsleep.models.catalogue import drawn_names
+
     names = drawn_names("emoji" if settings.model == "auto" else settings.model)
     for prompt in prompts:
         plan = plan_of(Prompt.parse(prompt, settings.avoid), names)

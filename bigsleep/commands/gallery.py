@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from bigsleep.gallery import Gallery
 from bigsleep.terminal import Say, Show
 
 
@@ -23,6 +22,8 @@ def gallery_command(folder: Path, output: Path | None, quiet: bool, debug: bool)
     Thumbnails, recipes and all else are inside the page; the large pictures are the files, as seen from where it is.
     """
     from tqdm import tqdm
+
+    from bigsleep.gallery import Gallery
 
     page = output or folder / "index.html"
     gallery = Gallery(folder, page)

@@ -115,6 +115,7 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
         offline_option,
         click.option("--progress", type=click.Choice(["text", "json"]), default="text",
                      help="What is said on stderr: text for people, or an event of JSON a line.  [default: text]"),
+        click.option("--preview", is_flag=True, help="Show pictures in the terminal as they come."),
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
         click.option("--debug", is_flag=True, help="Show a traceback for errors."),
     ]  # fmt: skip

@@ -91,7 +91,7 @@ def dream_on(
         for one in ("output", "output_dir", "name", "variations", "parallel", "as_json", "null", "progress", "quiet", "debug",
                     "overwrite")
     )  # fmt: skip
-    bare, save_progress = options.pop("no_recipe"), options.pop("save_progress", False)
+    bare, preview, save_progress = options.pop("no_recipe"), options.pop("preview"), options.pop("save_progress", False)
     asked = given(options)
     Settings.of(asked)
     jobs: list[Job] = []
@@ -105,7 +105,7 @@ def dream_on(
     files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=job.settings.model))
-    stop, show = Stop(), showing(progress, quiet, len(jobs))
+    stop, show = Stop(), showing(progress, quiet, len(jobs), preview=preview)
 
     def start(job: Job, dreaming: Dream) -> None:
         show.start(job, dreaming)
