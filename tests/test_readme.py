@@ -1,4 +1,4 @@
-"""Every command of the README runs, and its option list is the command's own."""
+"""Every command of the README and of some documents runs, and the list of options is the commands' own."""
 
 import os
 import re
@@ -8,54 +8,55 @@ from pathlib import Path
 
 import pytest
 
+from docs import options
+
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-HELPS = {
-    name: re.compile(rf"(?<=<!-- {name} -->\n```text\n).*?(?=```\n<!-- /{name} -->)", re.DOTALL)
-    for name in ("help", "batch help")
-}
-# Installing is what CI has done before it runs this; pytest is what runs it.
-NOT_HERE = ("pip install", "python -m pytest", "git clone", "python -m benchmarks")
+# Installing is what CI has done before it runs this; pytest is what runs it; the page is tested in test_web.
+NOT_HERE = ("pip install", "python -m pytest", "git clone", "python -m benchmarks", "pipx", "uv ")
+RUN = ("README.md", "docs/lists.md", "docs/pictures.md", "docs/events.md")
 
 
-def help_text(name: str) -> str:
-    environment = os.environ | {"COLUMNS": "100"}
-    command = [sys.executable, "-m", "bigsleep", *name.replace("help", "--help").split()]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
-
-
-def commands() -> list[str]:
-    lines = [line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+def commands(block: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith(("#", *NOT_HERE))]
 
 
-@pytest.mark.parametrize("name", HELPS)
-def test_the_option_lists_are_the_commands_own(name):
-    assert HELPS[name].search(README.read_text()).group() == help_text(name)
+def sessions() -> list[list[str]]:
+    """The commands of each block that has some; those of a block may go on from one another."""
+    return [told for page in RUN for block in blocks(page, "bash") if (told := commands(block))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", commands())
-def test_each_command_runs(command, bigsleep):
-    folder = bigsleep.keywords["cwd"]
+def run(command: list[str], folder: Path) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path}
-    shell = ["bash", "-euo", "pipefail", "-c", command]
-    done = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_list_of_options_is_the_commands_own():
+    assert options.PAGE.read_text() == options.page(), "python -m docs.options writes it anew"
+
+
+def test_the_readme_is_short_and_what_it_points_to_is_there():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text()
+        targets = re.findall(r"\]\(([^)#]+)", text)
+        missing = [one for one in targets if "://" not in one and not (page.parent / one).exists()]
+        assert missing == [], page
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("session", sessions(), ids=lambda session: session[0][:60])
+def test_the_commands_of_a_block_run_in_turn(session, bigsleep):
+    for command in session:
+        run(["bash", "-euo", "pipefail", "-c", command], bigsleep.keywords["cwd"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", blocks("README.md", "python"))
 def test_each_program_runs(program, bigsleep):
-    done = subprocess.run([sys.executable, "-c", program], cwd=bigsleep.keywords["cwd"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-if __name__ == "__main__":
-    for name, place in HELPS.items():
-        README.write_text(place.sub(lambda _, name=name: help_text(name), README.read_text()))
+    run([sys.executable, "-c", program], bigsleep.keywords["cwd"])
