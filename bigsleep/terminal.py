@@ -212,9 +212,7 @@ class Show:
         progress = self.running.get(outcome.job.key)
         if outcome.last and self.total > 1:
             self.end(outcome.job)
-        if self.preview is not None:
-            with self.aside():
-                self.preview.show(outcome.png)
+        self.see(outcome)
         if self.quiet or self.terminal or outcome.last != (self.total > 1):
             return
         score = f"score {outcome.recipe['score']:.3f}"
@@ -225,6 +223,16 @@ class Show:
             seconds = (time.monotonic() - self.began) * (self.total - self.before - self.ended) / self.made()
             left = f", {timedelta(seconds=round(seconds))} left" if seconds else ""
             click.echo(f"{self.before + self.ended}/{self.total} {score}{left} {path}", err=True)
+
+    def dreamt(self, outcome: Outcome) -> None:
+        """A dream is over whose picture goes into no file."""
+        self.end(outcome.job)
+        self.see(outcome)
+
+    def see(self, outcome: Outcome) -> None:
+        if self.preview is not None:
+            with self.aside():
+                self.preview.show(outcome.png)
 
     def failed(self, job: Job, error: Exception, debug: bool) -> None:
         self.lost += 1
@@ -254,6 +262,9 @@ class Events(Show):
 
     def saved(self, outcome: Outcome, path: Path) -> None:
         self.tell(events.came(outcome, str(path)))
+
+    def dreamt(self, outcome: Outcome) -> None:
+        self.tell(events.came(outcome, ""))
 
     def failed(self, job: Job, error: Exception, debug: bool) -> None:
         self.lost += 1

@@ -1,6 +1,7 @@
 """From picture to picture, by the library and by the commands."""
 
 import itertools
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,7 +111,10 @@ def test_the_commands_make_films(bigsleep):
     done = bigsleep("morph", "a_red_heart.png", "a_house.png", "-o", "m.webp", "--seconds", "1", "--fps", "6", "--loop")
     assert (done.stdout, done.returncode) == ("m.webp\n", 0), done.stderr
     (work(bigsleep) / "story.txt").write_text("# a story\na cat\na house\n")
-    done = bigsleep("story", "story.txt", *DREAM, "-o", "s.gif", "--seconds", "1", "--fps", "4")
+    done = bigsleep("story", "story.txt", *DREAM, "-o", "s.gif", "--seconds", "1", "--fps", "4", "--progress", "json")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [one["prompt"] for one in told if one["event"] == "done"] == ["a cat", "a house"]
+    assert told[0]["event"] == "start" and told[-1]["path"] == ""
     assert (done.stdout, done.returncode) == ("s.gif\n", 0), done.stderr
     for name, count in (("growth.gif", 5), ("m.webp", 6), ("s.gif", 4)):
         with Image.open(work(bigsleep) / name) as film:

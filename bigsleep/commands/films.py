@@ -10,14 +10,21 @@ import click
 
 from bigsleep.batch import Local, Outcome, jobs_of
 from bigsleep.commands.dream import check_images
-from bigsleep.commands.options import DreamCommand, given, length_options, settings_options
+from bigsleep.commands.options import (
+    DreamCommand,
+    given,
+    length_options,
+    preview_option,
+    progress_option,
+    settings_options,
+)
 from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.lists import content_lines, decoded, read_list
 from bigsleep.picture import Picture
 from bigsleep.prompt import Prompt
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run
+from bigsleep.terminal import Say, Show, Stop, run, showing
 
 FILM = click.Path(path_type=Path)
 
@@ -77,6 +84,8 @@ def filmed(images: Any, count: int, quiet: bool) -> Any:
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON, not the film's path.")
 @click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0.")
+@progress_option
+@preview_option
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 def story_command(
@@ -87,6 +96,8 @@ def story_command(
     fps: int,
     as_json: bool,
     null: bool,
+    progress: str,
+    preview: bool,
     quiet: bool,
     debug: bool,
     **options: Any,
@@ -101,7 +112,7 @@ def story_command(
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
     check_images(settings)
-    stop, show = Stop(), Show(quiet, len(prompts))
+    stop, show = Stop(), showing(progress, quiet, len(prompts), preview=preview)
     from bigsleep.dreamer import read_prompt
     from bigsleep.morph import Path as Way
     from bigsleep.morph import alike
@@ -109,7 +120,7 @@ def story_command(
 
     for prompt in prompts:
         read_prompt(prompt, settings)
-    runner, told = Local(on_step=show.step, note=show.note, quiet=quiet), Told()
+    runner, told = Local(on_start=show.start, on_step=show.step, note=show.note, quiet=quiet), Told(show)
     models = runner.models(settings)
     for job in jobs_of(prompts, settings, 1):
         if told.pictures:
@@ -117,18 +128,20 @@ def story_command(
             job = replace(job, origin=Origin(carried=shown_of(told.pictures[-1].latents)))
         run([job], runner, told, stop, show, say, debug)
     found, states = alike(told.pictures, prompts)
-    write_film(filmed(Way(states, found, models).images(count), count, quiet), output, fps)
+    write_film(filmed(Way(states, found, models).images(count), count, quiet or progress == "json"), output, fps)
     say({"frames": count, "seconds": count / fps, "prompts": prompts}, output)
 
 
 class Told:
-    """Keeps the pictures of a story, and no files."""
+    """Keeps the pictures of a story, and no files; ``show`` is told of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Show) -> None:
         self.pictures: list[Picture] = []
+        self.show = show
 
     def keep(self, outcome: Outcome) -> None:
         if outcome.last:
+            self.show.dreamt(outcome)
             self.pictures.append(Picture.read(outcome.png, outcome.job.prompt))
 
     def add_failure(self, outcome: Outcome) -> None:

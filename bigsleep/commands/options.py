@@ -98,6 +98,12 @@ def read_option(parse: Callable[[Any], Any], _context: click.Context, _parameter
 
 expand_option = click.option("--expand", is_flag=True, help="Make a picture of each choice in {red,green,blue}.")
 
+progress_option = click.option(
+    "--progress", type=click.Choice(["text", "json"]), default="text",
+    help="What is said on stderr: text for people, or an event of JSON a line.  [default: text]",
+)  # fmt: skip
+preview_option = click.option("--preview", is_flag=True, help="Show pictures in the terminal as they come.")
+
 
 def list_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of where pictures go and what is said of them."""
@@ -113,9 +119,8 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each picture, not its path."),
         click.option("-0", "--null", is_flag=True, help="End what is printed with NUL, for xargs -0."),
         offline_option,
-        click.option("--progress", type=click.Choice(["text", "json"]), default="text",
-                     help="What is said on stderr: text for people, or an event of JSON a line.  [default: text]"),
-        click.option("--preview", is_flag=True, help="Show pictures in the terminal as they come."),
+        progress_option,
+        preview_option,
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
         click.option("--debug", is_flag=True, help="Show a traceback for errors."),
     ]  # fmt: skip
