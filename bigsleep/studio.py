@@ -85,6 +85,7 @@ class Studio:
         if self.now is not None:
             self.stop(self.now)
         self.thread.join(timeout=30)
+        self.tell(None, {"event": "closed"})
 
     # What may be asked for. Each raises BigsleepError where it can be known that it cannot be.
 

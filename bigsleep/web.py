@@ -243,11 +243,13 @@ def application(folder: Path, defaults: dict[str, Any], hosts: list[str], passwo
         Route("/api/uploads", upload, methods=["POST"]),
         Route("/pictures/{name}", picture), Route("/thumbs/{name}", thumb),
     ]  # fmt: skip
-    return Starlette(
+    app = Starlette(
         routes=routes, lifespan=lifespan,
         middleware=[Middleware(Door, password=password), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
         exception_handlers={HTTPException: refuse, BigsleepError: refuse},
     )  # fmt: skip
+    app.state.close = lambda: run_in_threadpool(studio.close)
+    return app
 
 
 def checked_kind(part: Callable[[Request], Response]) -> Callable[[Request], Response]:
@@ -331,7 +333,10 @@ async def stream(studio: Studio) -> AsyncIterator[str]:
         yield sent({"event": "all", "dreams": [asked.told() for asked in studio.asked]})
         while True:
             try:
-                yield sent(await asyncio.wait_for(waiting.get(), timeout=15))
+                event = await asyncio.wait_for(waiting.get(), timeout=15)
+                if event["event"] == "closed":
+                    return
+                yield sent(event)
             except asyncio.TimeoutError:
                 yield ": still here\n\n"  # or who has gone would never be noticed
     finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,11 @@ class Served:
         self.settle()
 
 
-def start(folder: Path, home: Path, *args: str) -> Served:
+def start(folder: Path, home: Path, *args: str, stderr: int | None = None) -> Served:
     command = [sys.executable, "-m", "bigsleep", "web", "--port", "0", "--offline", "--output-dir", str(folder), *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **offline(home)})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **offline(home)}
+    )
     assert process.stdout is not None
     return Served(process.stdout.readline().strip().rstrip("/"), folder, process)
 
@@ -327,6 +330,21 @@ def test_with_a_password_only_who_knows_it_is_let_in(tmp_path, monkeypatch):
     finally:
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(timeout=60) in (0, 130, -2)
+
+
+def test_ended_with_a_page_open_and_an_answer_awaited_it_says_nothing_and_keeps_the_best(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    served = start(tmp_path, tmp_path, *QUICK, stderr=subprocess.PIPE)
+    following = requests.get(f"{served.url}/api/events", stream=True)
+    with ThreadPoolExecutor() as pool:
+        awaited = pool.submit(served.done, prompt="a cat", steps=100000)
+        while not (dreams := served.dreams()) or not dreams[0]["curve"]:
+            time.sleep(0.1)
+        served.process.send_signal(signal.SIGINT)
+        assert awaited.result(timeout=60)[0]["state"] == "done"
+    assert b'"event": "done"' in following.content
+    served.process.wait(timeout=60)
+    assert served.process.stderr.read().strip() == "" and len(list(tmp_path.glob("*.png"))) == 1
 
 
 def test_a_port_that_is_taken_is_one_line(server, bigsleep):

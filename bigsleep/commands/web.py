@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from pathlib import Path
@@ -64,7 +65,17 @@ def web_command(output_dir: Path, host: str, port: int, password: str | None, de
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{listening.getsockname()[1]}/")
-    uvicorn.Server(config).run(sockets=[listening])
+
+    class Server(uvicorn.Server):
+        """A server that ends its dream, and so the answers that wait for it, before it waits for them to end."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            closing = asyncio.ensure_future(app.state.close())
+            while not (closing.done() or self.force_exit):
+                await asyncio.sleep(0.05)
+            await super().shutdown(sockets)
+
+    Server(config).run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:
