@@ -159,7 +159,7 @@ def test_two_nodes_one_killed_midway_make_each_picture_once_with_the_bytes_of_a_
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     folder = bigsleep.keywords["cwd"]
-    things = ("cat", "house", "apple", "boat", "flower", "bird")
+    things = ("cat", "house", "apple", "boat", "flower wearing a hat", "bird at night")
     prompts = [f"a {colour} {thing}" for colour in ("red", "green", "yellow", "dark") for thing in things]
     listing = "".join(f"{prompt}\n" for prompt in prompts)
     args = ["batch", "-", "--model", "emoji", "--steps", "12", "--auditions", "2", "--seed", "5", "-q", "--json"]
