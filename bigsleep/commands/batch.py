@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigsleep.batch import Local, models_key
-from bigsleep.commands.options import DreamCommand, expand_option, given, list_options, settings_options
+from bigsleep.commands.options import DreamCommand, ListOptions, expand_option, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
-from bigsleep.keep import Bare, Keeper
+from bigsleep.keep import Keeper
 from bigsleep.lists import read_jobs, read_list, shard_of
 from bigsleep.picture import check_target, name_of
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Stop, run, showing
+from bigsleep.terminal import Stop, run
 
 if TYPE_CHECKING:
     from bigsleep.gallery import Gallery
@@ -45,18 +45,8 @@ if TYPE_CHECKING:
 @click.option("--gallery", is_flag=True, help="Keep a page of the folder's pictures up to date, as index.html in it.")
 def batch_command(
     file: str | None,
-    output_dir: Path,
-    name: str,
+    common: ListOptions,
     expand: bool,
-    variations: int,
-    parallel: int,
-    no_recipe: bool,
-    as_json: bool,
-    null: bool,
-    progress: str,
-    preview: bool,
-    quiet: bool,
-    debug: bool,
     force: bool,
     shard: tuple[int, int] | None,
     address: str | None,
@@ -71,41 +61,42 @@ def batch_command(
     if file is None:
         taken = f", before --ray, which took {address} for its address" if address else ""
         raise BigsleepError(f"no list to dream of: give a FILE, or - for stdin{taken}", usage=True)
-    if gallery and no_recipe:
+    if gallery and common.no_recipe:
         raise BigsleepError("--gallery shows what recipes say: leave out --no-recipe", usage=True)
     settings = Settings.of(given(options))
-    name_of(name, 1, 1, "a house", 0, settings.model)
-    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), variations, expand)
+    name_of(common.name, 1, 1, "a house", 0, settings.model)
+    jobs = read_jobs(read_list(file), "stdin" if file == "-" else file, given(options), common.variations, expand)
     if shard:
         jobs = shard_of(jobs, *shard)
-    make_folder(output_dir)
-    stop, say = Stop(), Say(as_json, null)
+    folder = common.output_dir
+    make_folder(folder)
+    stop, say = Stop(), common.say()
     from bigsleep.gallery import Gallery
     from bigsleep.manifest import Manifest
 
-    page = Gallery(output_dir, output_dir / "index.html") if gallery else None
-    with Manifest(output_dir, shard, name) as manifest, kept_up(manifest, page) as kept:
+    page = Gallery(folder, folder / "index.html") if gallery else None
+    with Manifest(folder, shard, common.name) as manifest, kept_up(manifest, page) as kept:
         if force:
             manifest.forget(jobs)
         for record in manifest.adopt(jobs):
-            say(record, output_dir / record["path"])
+            say(record, folder / record["path"])
         left = [job for job in jobs if job.key not in manifest.done]
-        show = showing(progress, quiet, len(jobs), len(jobs) - len(left), preview)
+        show = common.show(len(jobs), len(jobs) - len(left))
         show.note(f"{len(jobs)} pictures to make" + (f", {len(jobs) - len(left)} done before" if show.before else ""))
-        keeper = Bare(kept) if no_recipe else kept
-        common = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
+        keeper = common.keeper(kept)
+        shared = settings if any(models_key(job.settings) == models_key(settings) for job in left) else None
         if not left:
             return
         if address is None:
-            local = Local(parallel, on_start=show.start, on_step=show.step, note=show.note, quiet=quiet)
-            if common:
-                local.models(common)
-            run(left, local, keeper, stop, show, say, debug)
+            local = Local(common.parallel, on_start=show.start, on_step=show.step, note=show.note, quiet=common.quiet)
+            if shared:
+                local.models(shared)
+            run(left, local, keeper, stop, show, say, common.debug)
             return
         from bigsleep.cluster import Cluster
 
-        with Cluster(address, common, parallel, cpus_per_worker, show.note) as cluster:
-            run(left, cluster, keeper, stop, show, say, debug)
+        with Cluster(address, shared, common.parallel, cpus_per_worker, show.note) as cluster:
+            run(left, cluster, keeper, stop, show, say, common.debug)
 
 
 def kept_up(manifest: Keeper, page: Gallery | None) -> AbstractContextManager[Keeper]:

@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from bigsleep.batch import Job, Local, jobs_of
-from bigsleep.commands.options import expand_option, film_option, given, length_options, list_options, settings_options
+from bigsleep.commands.options import (
+    ListOptions,
+    expand_option,
+    film_option,
+    given,
+    length_options,
+    list_options,
+    settings_options,
+)
 from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
-from bigsleep.keep import Bare, Files
+from bigsleep.keep import Files
 from bigsleep.lists import decoded, expanded, read_list
 from bigsleep.picture import check_image, check_target, sweep
 from bigsleep.plan import plan_of
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run, showing
+from bigsleep.terminal import Show, Stop, run
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
@@ -40,18 +48,8 @@ if TYPE_CHECKING:
 def dream_command(
     prompts: tuple[str, ...],
     output: Path | None,
-    output_dir: Path,
-    name: str,
+    common: ListOptions,
     expand: bool,
-    variations: int,
-    parallel: int,
-    no_recipe: bool,
-    as_json: bool,
-    null: bool,
-    progress: str,
-    preview: bool,
-    quiet: bool,
-    debug: bool,
     overwrite: bool,
     save_progress: bool,
     plan_only: bool,
@@ -67,7 +65,7 @@ def dream_command(
         prompts = tuple(line.strip() for line in lines if line.strip()) or ("",)
     if expand:
         prompts = tuple(each for prompt in prompts for each in expanded(prompt))
-    jobs = jobs_of(prompts, settings, variations)
+    jobs = jobs_of(prompts, settings, common.variations)
     for prompt in prompts:
         Prompt.parse(prompt, settings.avoid)
     if plan_only:
@@ -76,20 +74,22 @@ def dream_command(
     if output is not None and len(jobs) > 1:
         raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
     filming = Filming(video, seconds, fps, len(jobs))
-    files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
+    files = Files(output, common.output_dir, common.name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=settings.model))
     check_images(settings)
-    sweep(output.parent if output else output_dir)
-    stop, show = Stop(), showing(progress, quiet, len(jobs), preview=preview)
+    sweep(output.parent if output else common.output_dir)
+    stop, show = Stop(), common.show(len(jobs))
     from bigsleep.dreamer import read_prompt
 
     for prompt in prompts:
         read_prompt(prompt, settings)
     started = filming.watching(show.start)
-    runner = Local(parallel, snapshots=True, on_start=started, on_step=show.step, note=show.note, quiet=quiet)
+    runner = Local(
+        common.parallel, snapshots=True, on_start=started, on_step=show.step, note=show.note, quiet=common.quiet
+    )
     runner.models(settings)
-    run(jobs, runner, Bare(files) if no_recipe else files, stop, show, Say(as_json, null), debug)
+    run(jobs, runner, common.keeper(files), stop, show, common.say(), common.debug)
     filming.write(show)
 
 

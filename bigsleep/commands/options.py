@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
-from functools import partial
+from dataclasses import Field, dataclass, fields
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from bigsleep.keep import Bare, Keeper
 from bigsleep.settings import OPTIONS, Settings, flag_of
+from bigsleep.terminal import Say, Show, showing
 
 
 class DreamCommand(click.Command):
@@ -105,8 +107,40 @@ progress_option = click.option(
 preview_option = click.option("--preview", is_flag=True, help="Show pictures in the terminal as they come.")
 
 
+@dataclass(frozen=True)
+class ListOptions:
+    """Where pictures go, how many are made at once, and what is said of them: what :func:`list_options` asks for."""
+
+    output_dir: Path
+    name: str
+    variations: int
+    parallel: int
+    no_recipe: bool
+    as_json: bool
+    null: bool
+    progress: str
+    preview: bool
+    quiet: bool
+    debug: bool
+
+    def say(self) -> Say:
+        return Say(self.as_json, self.null)
+
+    def show(self, total: int, before: int = 0) -> Show:
+        return showing(self.progress, self.quiet, total, before, self.preview)
+
+    def keeper(self, files: Keeper) -> Keeper:
+        return Bare(files) if self.no_recipe else files
+
+
 def list_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of where pictures go and what is said of them."""
+    """Add the options of :class:`ListOptions`, which ``command`` takes as one, ``common``."""
+
+    @wraps(command)
+    def with_common(**options: Any) -> None:
+        common = ListOptions(**{item.name: options.pop(item.name) for item in fields(ListOptions)})
+        command(common=common, **options)
+
     options = [
         click.option("--output-dir", type=click.Path(path_type=Path), default=Path("."), help="Folder for pictures."),
         click.option("--name", default="{slug}", metavar="TEMPLATE",
@@ -124,9 +158,10 @@ def list_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
         click.option("--debug", is_flag=True, help="Show a traceback for errors."),
     ]  # fmt: skip
+    taking: Callable[..., None] = with_common
     for option in reversed(options):
-        command = option(command)
-    return command
+        taking = option(taking)
+    return taking
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

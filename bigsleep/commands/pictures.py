@@ -13,11 +13,11 @@ import click
 from bigsleep.batch import Job, Local, Reading, job_of, read_dream
 from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
-from bigsleep.keep import Bare, Files
+from bigsleep.keep import Files
 from bigsleep.picture import Picture, check_target, read_insides, save, save_new
 from bigsleep.recipe import checked_recipe, command_of, described, differences, settings_of
 from bigsleep.settings import Settings
-from bigsleep.terminal import Say, Show, Stop, run, showing
+from bigsleep.terminal import Say, Show, Stop, run
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
@@ -86,35 +86,33 @@ def dream_on(
     options: dict[str, Any],
 ) -> None:
     """Dream from each of ``pictures`` as ``reading`` says, with the ``options`` of the command before its own."""
-    output, output_dir, name, variations, parallel, as_json, null, progress, quiet, debug, overwrite = (
-        options.pop(one)
-        for one in ("output", "output_dir", "name", "variations", "parallel", "as_json", "null", "progress", "quiet", "debug",
-                    "overwrite")
-    )  # fmt: skip
-    bare, preview, save_progress = options.pop("no_recipe"), options.pop("preview"), options.pop("save_progress", False)
+    common, output = options.pop("common"), options.pop("output")
+    overwrite, save_progress = options.pop("overwrite"), options.pop("save_progress", False)
     asked = given(options)
     Settings.of(asked)
     jobs: list[Job] = []
     seen: Counter[str] = Counter()
     for index, path in enumerate(pictures, 1):
-        settings, origin, words = read_dream(path, reading, asked, prompt, variations > 1)
-        made = [job_of(index, variation, words, settings, seen) for variation in range(1, variations + 1)]
+        settings, origin, words = read_dream(path, reading, asked, prompt, common.variations > 1)
+        made = [job_of(index, variation, words, settings, seen) for variation in range(1, common.variations + 1)]
         jobs += [replace(job, origin=origin) for job in made]
     if output is not None and len(jobs) > 1:
         raise BigsleepError(f"-o names one file, but there are {len(jobs)} pictures: use --output-dir", usage=True)
-    files = Files(output, output_dir, name, overwrite, save_progress, alone=len(jobs) == 1)
+    files = Files(output, common.output_dir, common.name, overwrite, save_progress, alone=len(jobs) == 1)
     for job in jobs:
         check_target(files.target(job, seed=0, model=job.settings.model))
-    stop, show = Stop(), showing(progress, quiet, len(jobs), preview=preview)
+    stop, show = Stop(), common.show(len(jobs))
 
     def start(job: Job, dreaming: Dream) -> None:
         show.start(job, dreaming)
         tell_differences(job, dreaming, show)
 
-    runner = Local(parallel, snapshots=True, on_start=start, on_step=show.step, note=show.note, quiet=quiet)
+    runner = Local(
+        common.parallel, snapshots=True, on_start=start, on_step=show.step, note=show.note, quiet=common.quiet
+    )
     for job in jobs:
         load_models(job, runner)
-    run(jobs, runner, Bare(files) if bare else files, stop, show, Say(as_json, null), debug)
+    run(jobs, runner, common.keeper(files), stop, show, common.say(), common.debug)
 
 
 def load_models(job: Job, runner: Local) -> None:
