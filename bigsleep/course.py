@@ -16,8 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bigsleep.budget import halvings
 from bigsleep.errors import BigsleepError
+from bigsleep.history import MOST_UNDONE
 from bigsleep.layers import described
+from bigsleep.memory import out_of_memory
 from bigsleep.optimizer import Search
 from bigsleep.origin import Going, Mark
 from bigsleep.picture import Picture
@@ -52,7 +55,8 @@ class Snapshot:
 
     ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
     are what the picture was made of, by name (``layer0.noise``, …); ``layers`` says in words what each layer is, and where it
-    stands; ``company`` among how many searches its steps were made.
+    stands; ``company`` among how many searches its steps were made,
+    and ``undone`` how many of them led to no number and were taken back.
     """
 
     image: Tensor
@@ -64,6 +68,7 @@ class Snapshot:
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     layers: tuple[dict[str, Any], ...] = ()
     company: tuple[tuple[int, ...], ...] = ()
+    undone: int = 0
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""
@@ -130,9 +135,13 @@ class Course:
     def resume(self, going: Going) -> None:
         """Go on where a dream was broken off; its best so far is a picture again."""
         search, best = self.searches[0], going.best
-        shot = self.shoot(search)[1]
-        self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed, share=going.share)
+        shot = self.shoot(search)
+        if shot is None:
+            raise self.diverged()
+        shot = replace(shot, share=going.share, company=self.dreaming.origin.company, undone=best.undone)
+        self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed)
         search.restore(fitted(going.state, search.state()))
+        search.history.undone, search.history.running = going.undone
         self.step, self.share, self.scores = going.step, going.share, list(going.scores)
         search.company = [list(run) for run in self.dreaming.origin.company] or [[going.step, 1, 0]]
         self.began -= going.share * (self.settings.time or 0.0)
@@ -146,8 +155,10 @@ class Course:
     def look(self) -> Snapshot | None:
         """How far the dream is now; a snapshot where one is due."""
         self.share = self.reached()
+        hopeful = [search for search in self.searches if not search.history.hopeless]
+        self.searches = hopeful or self.searches
         # Asked for before the first step, a stop is meant as well.
-        self.done = self.share >= 1 or self.dreaming.stopped.is_set()
+        self.done = not hopeful or self.share >= 1 or self.dreaming.stopped.is_set()
         if self.done:
             self.dreaming.stopped.clear()
         keep = self.survivors()
@@ -155,11 +166,19 @@ class Course:
         if not (due or self.done or keep < len(self.searches)):
             return None
         shot = self.select(keep)
+        if shot is None or self.share >= 1:
+            return shot
+        if not hopeful:
+            return self.ended(shot, f"{MOST_UNDONE} steps in a row led to no number: ended with the best before them")
         if keep == 1 and not self.done and self.settings.until == "plateau" and settled(self.scores):
-            self.done, self.share, self.dreaming.broken_off = True, 1.0, None
-            self.dreaming.note(f"no better for a fifth of the dream: done after {self.step} steps")
-            return replace(shot, share=1.0, last=True)
+            return self.ended(shot, "no better for a fifth of the dream: done")
         return shot
+
+    def ended(self, shot: Snapshot, why: str) -> Snapshot:
+        """``shot`` as the last of a dream that ends before its time, but is done."""
+        self.done, self.share, self.dreaming.broken_off = True, 1.0, None
+        self.dreaming.note(f"{why} after {self.step} steps")
+        return replace(shot, share=1.0, last=True)
 
     def reached(self) -> float:
         """How much of the dream is done, by steps or by the clock."""
@@ -178,9 +197,19 @@ class Course:
             keep = (keep + 1) // 2
         return 1 if self.done else keep
 
-    def select(self, keep: int) -> Snapshot:
-        """Go on with the ``keep`` searches that score best; the snapshot of the first of them."""
-        shots = sorted(map(self.shoot, self.searches), key=lambda shot: shot[1].score, reverse=True)
+    def select(self, keep: int) -> Snapshot | None:
+        """Go on with the ``keep`` searches that score best; the snapshot of the first of them.
+
+        Where none has a score, its last step is about to be undone: all go on, and at the end the best before it counts.
+        """
+        shots = [(search, shot) for search in self.searches if (shot := self.shoot(search)) is not None]
+        if not shots:
+            if not self.done:
+                return None
+            if self.dreaming.best is None:
+                raise self.diverged()
+            return replace(self.dreaming.best, share=self.share, last=True)
+        shots.sort(key=lambda shot: shot[1].score, reverse=True)
         self.searches = [search for search, _ in shots[:keep]]
         shot = shots[0][1]
         self.score = shot.score
@@ -194,16 +223,17 @@ class Course:
         """All that the dream could go on from at this step."""
         best, state = self.dreaming.best, self.searches[0].state()
         assert best is not None, "there is a snapshot"
-        mark = Mark(best.latents, best.step, best.score, best.seed)
+        mark = Mark(best.latents, best.step, best.score, best.seed, best.undone)
         kept = {name: part.detach().clone() for name, part in state.items()}
-        return Going(self.step, self.share, kept, mark, tuple(self.scores))
+        history = self.searches[0].history
+        return Going(self.step, self.share, kept, mark, tuple(self.scores), (history.undone, history.running))
 
-    def shoot(self, search: Search) -> tuple[Search, Snapshot]:
-        """A search with its snapshot; a :class:`BigsleepError` if there is nothing but NaN to see."""
+    def shoot(self, search: Search) -> Snapshot | None:
+        """A search's snapshot; None where there is nothing but NaN to see."""
         image = self.optimizer.render(search)
         score = self.optimizer.score(search, image)
         if not math.isfinite(score):
-            raise BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")
+            return None
         image = self.optimizer.finished(search, self.settings.image_size).cpu()
         assert search.settings.seed is not None
         seed, latents = search.settings.seed, search.shown()
@@ -211,7 +241,11 @@ class Course:
         generator, plan = self.dreaming.models.generator, self.dreaming.plan
         told = described(layers, plan.parts, generator.class_names if generator.alpha else None) if plan else ()
         company = tuple(tuple(run) for run in search.company)
-        return search, Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company)
+        undone = search.history.undone
+        return Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company, undone)
+
+    def diverged(self) -> BigsleepError:
+        return BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")
 
     def tell(self) -> None:
         if self.dreaming.on_step:
@@ -231,26 +265,6 @@ def settled(scores: list[tuple[float, float]]) -> bool:
         return False
     steps = [later - earlier for earlier, later in pairwise(before[-len(since) :] + since)]
     return max(since) <= max(before) + stdev(steps) / math.sqrt(2)
-
-
-def halvings(count: int) -> list[float]:
-    """Shares of a dream after which the weaker half of ``count`` starts is dropped (successive halving).
-
-    Each of the rounds spends as much on those that will not win, so that all of them cost two dreams (Jamieson and
-    Talwalkar 2016 spend evenly too, but know no full length).
-
-    >>> [round(share, 2) for share in halvings(8)]
-    [0.05, 0.16, 0.49]
-    """
-    alive = []
-    while count > 1:
-        alive.append(count)
-        count = (count + 1) // 2
-    rungs, share = [], 0.0
-    for there in alive:
-        share += 1 / (len(alive) * (there - 1))
-        rungs.append(share)
-    return rungs
 
 
 def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream, Snapshot | Exception]]:
@@ -315,7 +329,7 @@ def step_all(courses: list[Course], parallel: int) -> None:
 
 
 def explained(error: Exception, dreaming: Dream) -> Exception:
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error):
         models = dreaming.models
         return BigsleepError(f"{models.device} has too little memory for {models.model}: try a smaller one")
     return error

@@ -175,6 +175,8 @@ class Dream:
             "weights": self.models.weights,
             **circumstances(),
         }
+        if snapshot.undone:
+            recipe["undone"] = snapshot.undone
         if any(size != 1 for _, size, _ in snapshot.company):
             recipe["company"] = [list(run) for run in snapshot.company]
         state = dict(snapshot.latents)
@@ -188,6 +190,9 @@ class Dream:
         recipe["going"] = {"step": going.step, "share": going.share, "best": marked}
         if self.settings.until == "plateau":  # which is told by them
             recipe["going"]["scores"] = [list(pair) for pair in going.scores]
+        if going.undone[0]:
+            recipe["going"]["undone"] = list(going.undone)
+            marked["undone"] = best.undone
         state |= named("search", going.state)
         if best.step != snapshot.step:
             state |= named("best", best.latents)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from bigsleep.cutouts import Cutouts, around, cut, draw_augclip, draw_cutouts
 from bigsleep.goal import Goal, View
+from bigsleep.history import History
 from bigsleep.latents import Adam, Basis, MovingAverage, class_penalty, noise_penalty
 from bigsleep.layers import Layers, layers_of, layers_pattern, sprites_of
-from bigsleep.memory import affordable_chunk, even_part
+from bigsleep.memory import affordable_chunk, even_part, out_of_memory
 from bigsleep.models.eyes import Eye
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
@@ -41,6 +42,7 @@ class Search:
     layers: Layers
     adam: Adam
     average: MovingAverage
+    history: History
 
     def __init__(self, goal: Goal, settings: Settings, random: torch.Generator) -> None:
         self.goal, self.settings, self.random = goal, settings, random
@@ -64,6 +66,7 @@ class Search:
         self.layers = layers
         self.adam = Adam(*self.rated())
         self.average = MovingAverage(layers, self.settings.ema)
+        self.history = History(layers, self.adam, self.average)
 
     def rated(self) -> list[tuple[nn.Parameter, float]]:
         """What Adam moves, with its step sizes.
@@ -155,7 +158,8 @@ class Search:
         """Follow the gradients that the latents have, a ``share`` in 0..1 of the way through the dream."""
         if self.tied(share):
             self.layers.tie_gradients()
-        self.adam.step(self.rate_at(share))
+        self.history.remember()
+        self.adam.step(self.rate_at(share) * self.history.rate)
         for layer in self.layers:
             layer.latents.clamp(self.settings.truncation)
         self.average.update(self.adam.steps)
@@ -226,6 +230,8 @@ class Optimizer:
     def step(self, searches: Sequence[Search], shares: Sequence[float]) -> list[float]:
         """One Adam step of each search, ``shares`` in 0..1 of the way through its dream; their losses before it.
 
+        A search whose loss is no number goes back to before the step that led there instead (see :class:`History`).
+
         Where the device's memory cannot hold a batch, batches are halved from then on.
         """
         losses: list[float] = []
@@ -235,8 +241,8 @@ class Optimizer:
             try:
                 losses += self.step_together(searches[part], shares[part])
                 continue
-            except torch.OutOfMemoryError:
-                if len(states) == 1:
+            except (RuntimeError, MemoryError) as error:
+                if len(states) == 1 or not out_of_memory(error):
                     raise
             # Out here nothing of the failed pass is held any more.
             self.batch = len(states) // 2
@@ -254,7 +260,10 @@ class Optimizer:
         (penalties.sum() - (images * (SIMILARITY_WEIGHT * gradient)).sum()).backward()
         for search, share in zip(searches, shares, strict=True):
             search.update(share)
-        return (penalties.detach() - SIMILARITY_WEIGHT * likenesses).tolist()
+        losses: list[float] = (penalties.detach() - SIMILARITY_WEIGHT * likenesses).tolist()
+        for search, loss in zip(searches, losses, strict=True):
+            search.history.judge(loss)
+        return losses
 
     def likeness_gradient(self, searches: Sequence[Search], images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean likenesses ``[B]`` of random cutouts of each search's image ``[B, 3, H, W]``, and their gradients in it.
@@ -272,8 +281,8 @@ class Optimizer:
             states = [searches[i].random.get_state() for i, *_ in chunk]
             try:
                 found = self.chunk_gradient([(searches[i], leaves[i], part, share) for i, part, share in chunk])
-            except torch.OutOfMemoryError:
-                if end - begin == 1:
+            except (RuntimeError, MemoryError) as error:
+                if end - begin == 1 or not out_of_memory(error):
                     raise
                 self.chunk = (end - begin) // 2
                 for (i, *_), state in zip(chunk, states, strict=True):

@@ -23,19 +23,21 @@ MOST_COMPANY = 256  # dreams at once that a picture may ask for when it is seen 
 
 @dataclass(frozen=True)
 class Mark:
-    """The best of a dream so far: its latents, step, score and seed."""
+    """The best of a dream so far: its latents, step, score and seed, and how many steps were undone before it."""
 
     latents: Mapping[str, Tensor]
     step: int
     score: float
     seed: int
+    undone: int = 0
 
 
 @dataclass(frozen=True)
 class Going:
     """A dream broken off: how far it was, all that its search knew, and the best of what it had shown.
 
-    ``scores`` are those of its snapshots, each with the share of the dream before it.
+    ``scores`` are those of its snapshots, each with the share of the dream before it; ``undone`` how many of its steps
+    were taken back, in all and in a row.
     """
 
     step: int
@@ -43,6 +45,7 @@ class Going:
     state: Mapping[str, Tensor]
     best: Mark
     scores: tuple[tuple[float, float], ...] = ()
+    undone: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,13 @@ def going_of(recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> Going | 
     try:
         best, step, share = told["best"], int(told["step"]), float(told["share"])
         latents = part_of(state, "best") or shown_of(state)
-        mark = Mark(latents, int(best["step"]), float(best["score"]), int(best["seed"]))
+        mark = Mark(latents, int(best["step"]), float(best["score"]), int(best["seed"]), int(best.get("undone", 0)))
         search = part_of(state, "search")
-        if not (0 <= share <= 1 and 0 <= step <= MOST_STEPS and int(search["steps"]) == step and latents):
+        if not (0 <= share <= 1 and 0 <= step <= MOST_STEPS and latents):
+            raise ValueError
+        undone, running = map(int, told.get("undone", (0, 0)))
+        # Each step that was undone has cost itself and, but for the first, the one that led to it.
+        if not (0 <= running <= undone <= step and 0 <= step - int(search["steps"]) <= 2 * undone):
             raise ValueError
         if not 0 <= float(search["weight"]) <= 1:
             raise ValueError
@@ -187,4 +194,4 @@ def going_of(recipe: Mapping[str, Any], state: Mapping[str, Tensor]) -> Going | 
         scores = tuple((float(when), float(score)) for when, score in told.get("scores", ()))
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise BigsleepError("what it says of its unfinished dream cannot be used") from error
-    return Going(step, share, search, mark, scores)
+    return Going(step, share, search, mark, scores, (undone, running))
