@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from bigsleep.budget import halvings
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.history import MOST_UNDONE
 from bigsleep.layers import described
-from bigsleep.memory import out_of_memory
+from bigsleep.loading import too_small
 from bigsleep.optimizer import Search
 from bigsleep.origin import Going, Mark
 from bigsleep.picture import Picture
@@ -330,6 +330,5 @@ def step_all(courses: list[Course], parallel: int) -> None:
 
 def explained(error: Exception, dreaming: Dream) -> Exception:
     if out_of_memory(error):
-        models = dreaming.models
-        return BigsleepError(f"{models.device} has too little memory for {models.model}: try a smaller one")
+        return too_small(dreaming.models.device, dreaming.models.model)
     return error

@@ -1,4 +1,4 @@
-"""The one exception that a user can cause."""
+"""The one exception that a user can cause, and the one that a machine can."""
 
 from __future__ import annotations
 
@@ -12,3 +12,18 @@ class BigsleepError(Exception):
     def __init__(self, message: str, *, usage: bool = False) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+# Of torch's CPU allocator, of safetensors, of oneDNN, which says no more, and of the loader of torch's own libraries.
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "failed to map segment",
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory has ended, a device's or the machine's."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or any(words in str(error) for words in OUT_OF_MEMORY)

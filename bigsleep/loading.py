@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bigsleep.budget import fitting_steps, pace
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.models.catalogue import check_names, generator_row, load_generator, load_perceptor
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
@@ -70,8 +70,17 @@ class Models:
         WeightsMissing
             If a model named outright is in no cache and cannot be fetched.
         BigsleepError
-            If a name is unknown, a file damaged, or a device not there.
+            If a name is unknown, a file damaged, a device not there, or memory too small.
         """
+        try:
+            return cls.loaded(settings, note, quiet)
+        except Exception as error:
+            if out_of_memory(error):
+                raise too_small("this machine", settings.model) from error
+            raise
+
+    @classmethod
+    def loaded(cls, settings: Settings, note: Callable[[str], None], quiet: bool) -> Models:
         check_names(settings.model, settings.clip)
         device = find_device(settings.device)
         precision = find_precision(settings.precision, device)
@@ -95,6 +104,13 @@ class Models:
         generator = generator.to(device)
         perceptor.visual.to(device)  # texts are few and short: their tower need not take the device's memory
         return cls(generator, perceptor, model, clip, device, precision, settings.compile)
+
+
+def too_small(device: object, model: str) -> BigsleepError:
+    """What to say where memory ends."""
+    return BigsleepError(
+        f"{device} has too little memory for {model}: close other programs, or give a smaller --image-size or --model"
+    )
 
 
 def load_pair(model: str, settings: Settings, quiet: bool) -> tuple[Generator, Perceptor, str]:

@@ -14,11 +14,6 @@ CHUNK = {"cpu": 64, "cuda": 256, "mps": 64}  # cutouts that CLIP sees at once, w
 CPU_CHUNK_BYTES = 400e6  # of what CLIP keeps of them; with more a CPU is slower, having new pages to clear
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that a device's memory has ended; of the CPU's, torch says so in a plain RuntimeError."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
-
-
 def even_part(count: int, most: int) -> int:
     """The first part of ``count`` cutouts in as few chunks of at most ``most`` as there must be, all about as large.
 

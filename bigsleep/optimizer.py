@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigsleep.cutouts import Cutouts, around, cut, draw_augclip, draw_cutouts
+from bigsleep.errors import out_of_memory
 from bigsleep.goal import Goal, View
 from bigsleep.history import History
 from bigsleep.latents import Adam, Basis, MovingAverage, class_penalty, noise_penalty
 from bigsleep.layers import Layers, layers_of, layers_pattern, sprites_of
-from bigsleep.memory import affordable_chunk, even_part, out_of_memory
+from bigsleep.memory import affordable_chunk, even_part
 from bigsleep.models.eyes import Eye
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor

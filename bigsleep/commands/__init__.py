@@ -17,7 +17,7 @@ from bigsleep.commands.gallery import gallery_command
 from bigsleep.commands.models import models_command
 from bigsleep.commands.pictures import continue_command, info_command, redo_command, sheet_command
 from bigsleep.commands.web import web_command
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.streams import open_streams, speak_utf8
 from bigsleep.terminal import leave, one_line
 
@@ -77,6 +77,10 @@ def main(args: list[str] | None = None, prog_name: str = "bigsleep") -> NoReturn
         fail(error.format_message(), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         leave(128 + signal.SIGINT)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        fail(f"there is too little memory here ({error}): close other programs", 1, debug)
 
 
 def fail(message: str, code: int, debug: bool) -> NoReturn:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.models.fetch import sha256_of
 from bigsleep.models.weights import first_line
 
@@ -115,6 +115,10 @@ def read_state(path: Path, trusted: frozenset[str] = frozenset()) -> dict[str, T
     except BigsleepError:
         raise
     except Exception as error:  # what a stranger's file makes a reader raise is not to be foreseen
+        if out_of_memory(error):
+            raise BigsleepError(
+                f"{path} takes more memory than is free, or says so: close other programs, or get the file again"
+            ) from error
         raise BigsleepError(
             f"{path} cannot be read as a checkpoint ({first_line(error)}): get the file again, or give a plain state dict"
         ) from error

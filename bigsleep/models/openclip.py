@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.models.eyes import Eye
 from bigsleep.models.weights import first_line
 
@@ -92,5 +92,7 @@ def load_openclip(name: str) -> OpenClip:
         model = open_clip.create_model(architecture, pretrained=weights or None, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip, the hub, torch and timm each raise their own
+        if out_of_memory(error):
+            raise
         raise BigsleepError(f"openclip:{name} cannot be had ({first_line(error)}): check name and network") from error
     return OpenClip(model, tokenizer, f"openclip:{name}")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.models.eyes import Eye
 from bigsleep.models.lean import lean_import
 
@@ -193,6 +193,8 @@ class Perceptor(nn.Module):
         try:
             model = built(state)
         except (LookupError, RuntimeError, AssertionError, ArithmeticError, ValueError, TypeError) as error:
+            if out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:150]
             raise BigsleepError(f"{name} holds no CLIP in OpenAI's layout ({reason}): get the file again") from error
         visual = model.visual
