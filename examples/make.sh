@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The README's 24 pictures, by the built-in pair: bash examples/make.sh, from a clone, about two minutes.
+# The README's 24 pictures, by the built-in pair, about two minutes: bash examples/make.sh [FOLDER [OPTIONS OF BIGSLEEP...]]
 set -euo pipefail
-cd "$(dirname "$0")/pictures"
-bigsleep --model emoji --seed 1 --overwrite \
+cd "${1:-$(dirname "$0")/pictures}"
+bigsleep --model emoji --seed 1 --overwrite "${@:2}" \
   "a beautiful house" "a bowl of cherries" "an intricate drawing of eternity" "a red heart" \
   "a guitar" "a rocket among the stars" "an owl at night" "a slice of pizza" \
   "a sailing ship" "a happy robot" "the end of summer" "a ghost in the forest" \

@@ -62,14 +62,18 @@ def test_the_films(bigsleep):
 
 
 @pytest.mark.slow
-def test_the_evening(bigsleep):
+def test_the_evening_and_the_pictures(bigsleep):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    command = ["bash", str(EXAMPLES / "evening.sh"), "out", "--auditions", "1"]
-    done = subprocess.run(
-        command, cwd=bigsleep.keywords["cwd"], env=os.environ | {"PATH": path}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-4:] == ["sheet.png", "dog.png", "lion.png", "morph.webp"]
+    environment, folder = os.environ | {"PATH": path}, bigsleep.keywords["cwd"]
+    told = {}
+    for script, *options in (["evening.sh", "out"], ["make.sh", ".", "--steps", "1", "--image-size", "128"]):
+        command = ["bash", str(EXAMPLES / script), *options, "--auditions", "1"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told[script] = done.stdout.splitlines()
+    assert told["evening.sh"][-4:] == ["sheet.png", "dog.png", "lion.png", "morph.webp"]
+    shown = {path.name for path in (EXAMPLES / "pictures").glob("*.png")}
+    assert {path.name for path in folder.glob("*.png")} == set(told["make.sh"]) == shown
 
 
 def test_the_lists_can_be_read():
