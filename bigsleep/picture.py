@@ -20,7 +20,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
@@ -234,6 +233,8 @@ def sweep(folder: Path) -> None:
 
 def is_running(number: int, since: float) -> bool:
     """Whether the process that had this number at the time ``since`` still runs: numbers are given out again."""
+    import psutil
+
     try:
         return psutil.Process(number).create_time() <= since
     except psutil.NoSuchProcess:

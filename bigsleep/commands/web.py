@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from pathlib import Path
@@ -58,6 +57,8 @@ def web_command(output_dir: Path, host: str, port: int, password: str | None, de
     except ImportError:
         raise BigsleepError("the page needs more than is installed: pip install 'bigsleep[web]'", usage=True) from None
     listening = listen(host, port)
+    import asyncio
+
     from bigsleep.web import application
 
     names = ["127.0.0.1", "localhost", "[::1]", host]
