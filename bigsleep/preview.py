@@ -32,7 +32,9 @@ class Preview:
             import chafa
             from chafa.term_db import TermDb
         except ImportError as error:
-            raise BigsleepError("--preview needs Chafa: pip install 'bigsleep[preview]'", usage=True) from error
+            raise BigsleepError(
+                "--preview needs Chafa, which Python 3.13 and older have: pip install 'bigsleep[preview]'", usage=True
+            ) from error
         self.chafa, self.terminal = chafa, TermDb().detect()
         self.drawn = 0  # rows of the picture that the next one takes the place of
 

@@ -10,8 +10,24 @@ import sys
 import pexpect
 import pytest
 
+from bigsleep.terminal import Show
+
 pytest.importorskip("chafa", reason="Chafa is not installed")
-QUICK = ("a cat", "--model", "emoji", "--cutouts", "2", "--steps", "2", "--save-every", "1", "--auditions", "1")
+QUICK = (
+    "a cat",
+    "--model",
+    "emoji",
+    "--cutouts",
+    "2",
+    "--steps",
+    "2",
+    "--save-every",
+    "1",
+    "--auditions",
+    "1",
+    "--layers",
+    "1",
+)
 SHOW = """
 import io; from PIL import Image; from bigsleep.preview import Preview
 preview = Preview()
@@ -72,9 +88,11 @@ def test_a_dream_shows_its_snapshots_above_the_bar_and_its_path_below(bigsleep):
     assert told.count("\x1b7") >= 2 and "step 2/2" in told and "a_cat.png" in told[told.rindex("\x1b8") :]
 
 
-def test_where_stderr_is_no_terminal_nothing_is_shown(bigsleep):
-    done = bigsleep(*QUICK, "--preview")
-    assert done.returncode == 0 and done.stdout == "a_cat.png\n" and "\x1b" not in done.stderr
+def test_where_stderr_is_no_terminal_or_nothing_is_to_be_said_nothing_is_shown(capsys, monkeypatch):
+    assert Show(quiet=False, total=1, preview=True).preview is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert Show(quiet=True, total=1, preview=True).preview is None
+    assert Show(quiet=False, total=1, preview=True).preview is not None
 
 
 def test_without_chafa_it_says_what_to_install():

@@ -332,6 +332,7 @@ def test_with_a_password_only_who_knows_it_is_let_in(tmp_path, monkeypatch):
         assert served.process.wait(timeout=60) in (0, 130, -2)
 
 
+@pytest.mark.slow
 def test_ended_with_a_page_open_and_an_answer_awaited_it_says_nothing_and_keeps_the_best(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     served = start(tmp_path, tmp_path, *QUICK, stderr=subprocess.PIPE)
