@@ -81,7 +81,7 @@ def cluster_of(fake, monkeypatch, **options):
     return Cluster("", Settings(model="emoji"), note=notes.append, **options), notes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 5), parallel=st.integers(1, 4), luck=st.floats(0.3, 1.0))
 def test_whatever_dies_each_job_comes_to_one_end(seed, slots, parallel, luck):
     with pytest.MonkeyPatch.context() as monkeypatch:

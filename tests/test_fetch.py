@@ -239,7 +239,7 @@ FAULTS = {
 }  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lists(tuples(sampled_from(sorted(FAULTS)), integers(0, len(DATA))), max_size=8), booleans())
 def test_whatever_happens_on_the_way_it_is_the_file_or_an_error(host, tmp_path_factory, faults, known):
     part = tmp_path_factory.mktemp("any") / "x.part"
