@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import hashlib
 import io
 import json
-import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import fields
@@ -20,15 +17,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bigsleep.door import Door
 from bigsleep.errors import BigsleepError
 from bigsleep.gallery import facts_of, thumbnail
 from bigsleep.models.catalogue import GENERATORS, clips_of
@@ -42,10 +38,6 @@ FILES = ("start", "image_prompt")  # options that name files, which here are pic
 KINDS = {".png": "image/png", ".webp": "image/webp", ".gif": "image/gif", ".mp4": "video/mp4", ".webm": "video/webm"}
 MOST_BYTES = 20_000_000  # of an upload
 MOST_VARIATIONS = 16
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class Pictures:
@@ -128,38 +120,6 @@ class Answer(Response):
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content).encode("ascii")
-
-
-class Door:
-    """Lets in who knows the password, where there is one, and has browsers ask no other host for anything."""
-
-    def __init__(self, app: ASGIApp, password: str | None) -> None:
-        self.app, self.password = app, password
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-
-        async def dressed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"], headers["X-Content-Type-Options"] = POLICY, "nosniff"
-                headers["Referrer-Policy"], headers["Cross-Origin-Resource-Policy"] = "no-referrer", "same-origin"
-            await send(message)
-
-        if self.password is not None and not self.knows(dict(scope["headers"]).get(b"authorization", b"")):
-            refused = Response("a password is asked for", 401, {"WWW-Authenticate": 'Basic realm="bigsleep"'})
-            return await refused(scope, receive, dressed)
-        await self.app(scope, receive, dressed)
-
-    def knows(self, header: bytes) -> bool:
-        kind, _, told = header.partition(b" ")
-        try:
-            word = base64.b64decode(told, validate=True).partition(b":")[2] if kind.lower() == b"basic" else b""
-        except binascii.Error:
-            return False
-        assert self.password is not None
-        return secrets.compare_digest(word, self.password.encode())
 
 
 def application(folder: Path, defaults: dict[str, Any], hosts: list[str], password: str | None = None) -> Starlette:

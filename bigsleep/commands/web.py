@@ -53,30 +53,18 @@ def web_command(output_dir: Path, host: str, port: int, password: str | None, de
         )
     try:
         import starlette  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError:
         raise BigsleepError("the page needs more than is installed: pip install 'bigsleep[web]'", usage=True) from None
     listening = listen(host, port)
-    import asyncio
-
+    from bigsleep.door import Server
     from bigsleep.web import application
 
     names = ["127.0.0.1", "localhost", "[::1]", host]
-    app = application(output_dir, defaults, ["*"] if password else names, password)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    server = Server(application(output_dir, defaults, ["*"] if password else names, password))
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{listening.getsockname()[1]}/")
-
-    class Server(uvicorn.Server):
-        """A server that ends its dream, and so the answers that wait for it, before it waits for them to end."""
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            closing = asyncio.ensure_future(app.state.close())
-            while not (closing.done() or self.force_exit):
-                await asyncio.sleep(0.05)
-            await super().shutdown(sockets)
-
-    Server(config).run(sockets=[listening])
+    server.run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:
