@@ -21,9 +21,9 @@ from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.history import MOST_UNDONE
 from bigsleep.layers import described
 from bigsleep.loading import too_small
-from bigsleep.optimizer import Search
 from bigsleep.origin import Going, Mark
 from bigsleep.picture import Picture
+from bigsleep.search import Search
 from bigsleep.state import fitted
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ class Finder:
         return pixels / len(self.scales) + FEATURE_WEIGHT * (1 - self.seen(pictures) @ self.features[0])
 
     def __call__(self, stopped: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
-        """The state to begin with, as :meth:`bigsleep.optimizer.Search.shown` has it."""
+        """The state to begin with, as :meth:`bigsleep.search.Search.shown` has it."""
         found = self.auditioned()
         losses = self.descend(found, 0, TRIAL, stopped)
         best = found[int(losses.argmin())]

@@ -20,7 +20,7 @@ from benchmarks.beside_fusedream import (
     views_of,
 )
 from benchmarks.random_models import random_biggan
-from bigsleep import BigsleepError, Dream, Models, Settings, optimizer
+from bigsleep import BigsleepError, Dream, Models, Settings, optimizer, search
 from bigsleep.cutouts import cut, whole
 from bigsleep.goal import Goal
 from bigsleep.latents import Basis, Latents, class_shares, mixed
@@ -68,13 +68,13 @@ def test_the_basis_and_the_steps_from_there_are_fusedreams(theirs, loop, monkeyp
     for part, name in ((basis.noise, "noise"), (basis.logits, "embedded")):
         assert told(part[:BASIS]) == pytest.approx(theirs[f"basis {name}"], abs=1e-5), name
     assert basis.noise[:BASIS].abs().max() == 2 < drawn()[0].abs().max(), "clamped"
-    search = optimizer.Search(goal, settings, torch.Generator())
-    search.begin(Layers([loop.start.whole(basis)]))
+    one = search.Search(goal, settings, torch.Generator())
+    one.begin(Layers([loop.start.whole(basis)]))
     losses = []
     for step in range(STEPS):
         before = [mixed(part.detach().clone()) for part in (basis.noise, basis.logits)]
-        monkeypatch.setattr(optimizer, "draw_augclip", lambda count, _, step=step: views_of(step, count))
-        losses += loop.step([search], [step / STEPS])
+        monkeypatch.setattr(search, "draw_augclip", lambda count, _, step=step: views_of(step, count))
+        losses += loop.step([one], [step / STEPS])
     assert max(losses) - min(losses) > 0.01, "steps without an effect would prove nothing"
     assert losses == pytest.approx(theirs["losses"], abs=1e-5)
     for part, name in zip(before, ("noise", "embedded"), strict=True):
