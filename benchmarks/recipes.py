@@ -3,8 +3,8 @@
     python -m benchmarks.recipes FOLDER [--group scenes ...] [--each 5]
     python -m benchmarks.recipes FOLDER --collapse [--each 1]
 
-``scenes`` are prompts of ``benchmarks.scenes`` under the default recipe, under it less one part at a time, and without any
-search; ``random`` are single things, in one picture and from a random start as BigGAN has it, under several recipes. Two
+``scenes`` are prompts of ``benchmarks.scenes`` under the default recipe, under less of it, and without any search; ``random``
+are single things, in one picture and from a random start, as BigGAN has it, where a search has something to find. Two
 judges see the last picture of each, and neither has steered it: ``benchmarks.quality``'s image tower says how like the words
 it is and where the right prompt ranks among all, ``benchmarks.scenes``' detector whether it is right. Intervals are 95 % of
 1,000 bootstrap samples of the prompts, those of differences of the same prompts. ``--collapse`` looks at dreams of up to
@@ -32,39 +32,39 @@ from bigsleep import Dream, Models, Settings
 from bigsleep.dreamer import together
 from training.nouns import shown_by
 
-PLAIN = dict(cutout_min=0.5, cutout_max=0.95)
-# The default recipe, then the same less one part, then with less and less search.
+# The default recipe, then less and less of it, down to no search at all.
 SCENES: dict[str, dict[str, Any]] = {
     "default": {},
-    "constant step size": dict(schedule="constant"),
-    "no augmentation": dict(augment=0.0),
-    "Big Sleep's cutout sizes": PLAIN,
-    "1 cutout for 6": dict(cutouts=1),
-    "no moving average": dict(ema=0.0),
-    "stages apart": dict(stages="free"),
-    "no class penalty": dict(class_weight=0.0),
-    "Big Sleep's step size": dict(lr=0.07, class_lr=0.07),
-    "one picture for layers": dict(layers="1"),
-    "10 steps": dict(steps=10),
-    "120 steps": dict(steps=120),
-    "--preset best": dict(preset="best"),
     "auditions, no step": dict(steps=0),
     "the words, no audition": dict(steps=0, auditions=1),
     "nearest name, nothing else": dict(layers="1", steps=0, auditions=1),
+    "one picture for layers": dict(layers="1"),
+    "no augmentation": dict(augment=0.0),
+    "10 steps": dict(steps=10),
+    "120 steps": dict(steps=120),
 }
 ALONE = dict(layers="1", init="random", auditions=1)
-BIG_SLEEPS = PLAIN | dict(lr=0.07, class_lr=0.07, schedule="constant", augment=0.0, stages="free", noise_weight=1.0, ema=0.5, resample="nearest")  # fmt: skip
+SIZES = dict(cutout_min=0.5, cutout_max=0.95)
+BIG_SLEEPS = SIZES | dict(lr=0.07, class_lr=0.07, schedule="constant", augment=0.0, stages="free", noise_weight=1.0, ema=0.5, resample="nearest")  # fmt: skip
+# The default recipe's steps, then the same with one part as Big Sleep has it or without, then other recipes.
 RANDOM: dict[str, dict[str, Any]] = {
-    "default's steps": ALONE,
-    "and 60 auditions": ALONE | dict(auditions=60),
-    "and 60 of single classes": ALONE | dict(auditions=60, init="classes"),
-    "Big Sleep's (softmax)": ALONE | BIG_SLEEPS,
-    "AugCLIP's views": ALONE | dict(views="augclip"),
-    "FuseDream's, 400 auditions, 100 steps of 10": dict(preset="fusedream", auditions=400, steps=100, cutouts=10),
-    "a name to begin with": dict(layers="1"),
-    "400 auditions of single classes, no step": ALONE | dict(auditions=400, init="classes", steps=0),
-    "60 auditions, no step": ALONE | dict(auditions=60, steps=0),
+    "the default's steps": ALONE,
     "no search": ALONE | dict(steps=0),
+    "60 auditions, no step": ALONE | dict(auditions=60, steps=0),
+    "60 of single classes, no step": ALONE | dict(auditions=60, init="classes", steps=0),
+    "60 auditions first": ALONE | dict(auditions=60),
+    "60 of single classes first": ALONE | dict(auditions=60, init="classes"),
+    "FuseDream's, 400 auditions, 100 steps of 10": dict(preset="fusedream", auditions=400, steps=100, cutouts=10),
+    "Big Sleep's (softmax)": ALONE | BIG_SLEEPS,
+    "no augmentation": ALONE | dict(augment=0.0),
+    "AugCLIP's views": ALONE | dict(views="augclip"),
+    "Big Sleep's cutout sizes": ALONE | SIZES,
+    "Big Sleep's step sizes": ALONE | dict(lr=0.07, class_lr=0.07),
+    "constant step size": ALONE | dict(schedule="constant"),
+    "stages apart": ALONE | dict(stages="free"),
+    "no class penalty": ALONE | dict(class_weight=0.0),
+    "no moving average": ALONE | dict(ema=0.0),
+    "1 cutout for 6": ALONE | dict(cutouts=1),
 }
 LOOKS = (20, 40, 100, 200, 400, 700, 1000, 1500, 2000, 2500, 3000, 3500, 4000)
 SIDE = detector.SIZE
@@ -194,7 +194,7 @@ def compared(group: str, variants: dict[str, dict[str, Any]], each: int, paralle
 def collapse(each: int, folder: Path) -> dict[str, Any]:
     """The judge's likeness on the way through dreams of 4,000 steps, of the default recipe and with a random start."""
     found = {}
-    for name, group, options in (("default", "scenes", {}), ("random start", "random", ALONE)):
+    for name, group, options in (("random start", "random", ALONE), ("default", "scenes", {})):
         base = Settings.of({"model": "emoji", "seed": 1, "save_every": 20, "steps": LOOKS[-1], **options})
         models = Models.load(base)
         asked = [one for one in asked_of(group, 1, models) if one["tag"] != "setting"][: 3 * each]
