@@ -14,6 +14,12 @@ VIT_B_32 = dict(
     vocab_size=49408, transformer_width=512, transformer_heads=8, transformer_layers=12,
 )  # fmt: skip
 
+RN50_X4 = dict(
+    embed_dim=640, image_resolution=288, vision_layers=(4, 6, 10, 6), vision_width=80, vision_patch_size=None,
+    context_length=77, vocab_size=49408, transformer_width=640, transformer_heads=10, transformer_layers=12,
+)  # fmt: skip
+CLIPS = {"ViT-B/32": VIT_B_32, "RN50x4": RN50_X4}
+
 
 def biggan_config(size: int, channel_width: int = 128, num_classes: int = 1000) -> BigGANConfig:
     """The published configuration of a size, at full width unless told otherwise."""

@@ -1,12 +1,13 @@
 """One optimisation step at full size: bigsleep against big-sleep 0.9.1, in time and memory.
 
-    python -m benchmarks.step [--case 512/64 ...] [--layers 2]
+    python -m benchmarks.step [--case 512/64 ...] [--layers 2 | --clips]
 
 big-sleep is installed into a folder of its own and patched from outside: its demand for CUDA, its ``.cuda()`` calls, and
 its downloads, which random weights replace. ``folded`` is the same with the weights frozen, BigGAN's spectral norms
 folded and its last convolution cut to three channels. Each runs in its own process, so that its peak memory is its own;
 the processes of a case run one after the other, twice around, and the least time of a step counts. With ``--layers``
-bigsleep's step in so many layers stands beside its step in one, instead of big-sleep.
+bigsleep's step in so many layers stands beside its step in one, instead of big-sleep; with ``--clips`` its step under ViT-B/32
+and RN50x4 together beside those under each alone.
 """
 
 from __future__ import annotations
@@ -26,23 +27,27 @@ CASES = ["512/16", "512/64", "512/128", "256/32"]
 STEPS = 2  # timed, after one that is not
 
 
-def prepare_ours(size: int, cutouts: int, layers: int = 1) -> Callable[[], None]:
+def prepare_ours(
+    size: int, cutouts: int, layers: int = 1, clips: tuple[str, ...] = ("ViT-B/32",)
+) -> Callable[[], None]:
     """bigsleep's step, as a dream on this machine runs it; with ``layers``, BigGAN's pass is in so many upright stripes."""
     import torch
     from clip.model import CLIP
 
-    from benchmarks.random_models import VIT_B_32, biggan_config, random_biggan
+    from benchmarks.random_models import CLIPS, biggan_config, random_biggan
     from bigsleep import Settings
     from bigsleep.goal import Goal
     from bigsleep.loading import DTYPES, find_precision
     from bigsleep.models.catalogue import generator_row
+    from bigsleep.models.eyes import Eyes
     from bigsleep.models.generator import Generator
     from bigsleep.models.perceptor import Perceptor
     from bigsleep.optimizer import Optimizer
 
     config = biggan_config(size)
     generator = Generator(config, random_biggan(config).state_dict())
-    perceptor = Perceptor(CLIP(**VIT_B_32).state_dict(), "ViT-B/32")
+    perceptors = [Perceptor(CLIP(**CLIPS[name]).state_dict(), name) for name in clips]
+    perceptor: Any = perceptors[0] if len(clips) == 1 else Eyes(perceptors, [1.0] * len(clips))
     preferred = generator_row(f"biggan-deep-{size}").preferred("cpu")
     settings = Settings(cutouts=cutouts, seed=0).filled(preferred)
     goal = Goal(perceptor.encode_text(["a beautiful house"]), torch.ones(1))
@@ -127,6 +132,8 @@ def work(kind: str, size: int, cutouts: int) -> dict[str, float]:
     """Seconds of the fastest step, and the process's peak memory in MB."""
     if kind.isdigit():  # layers
         step = prepare_ours(size, cutouts, int(kind))
+    elif kind not in ("ours", "folded", "big_sleep"):
+        step = prepare_ours(size, cutouts, clips=tuple(kind.split("|")))
     else:
         step = prepare_ours(size, cutouts) if kind == "ours" else prepare_big_sleep(size, cutouts, kind == "folded")
     step()
@@ -187,12 +194,16 @@ def install_big_sleep(folder: str) -> None:
 @click.command()
 @click.option("--case", "cases", multiple=True, default=CASES, show_default=True, help="SIZE/CUTOUTS")
 @click.option("--layers", default=1, show_default=True, help="Compare a step in so many layers with one in one.")
+@click.option("--clips", is_flag=True, help="Compare a step under two CLIPs with one under each.")
 @click.option("--worker", nargs=3, hidden=True)
-def main(cases: tuple[str, ...], layers: int, worker: tuple[str, str, str] | None) -> None:
+def main(cases: tuple[str, ...], layers: int, clips: bool, worker: tuple[str, str, str] | None) -> None:
     if worker:
         kind, size, cutouts = worker[0], int(worker[1]), int(worker[2])
         result = {"flops": step_flops(size, cutouts)} if kind == "flops" else work(kind, size, cutouts)
         click.echo(json.dumps(result | ({"rate": matmul_rate()} if kind == "flops" else {})))
+        return
+    if clips:
+        click.echo(json.dumps({"cases": [under_clips(case) for case in cases]}))
         return
     if layers > 1:
         click.echo(json.dumps({"cases": [in_layers(case, layers) for case in cases]}))
@@ -219,6 +230,16 @@ def in_layers(case: str, layers: int) -> dict[str, float]:
     row = {"size": size, "cutouts": cutouts, "layers": layers, "seconds": round(several["seconds"], 2)}
     ratios = {f"ratio_{name}": round(several[name] / one[name], 3) for name in ("seconds", "memory")}
     return row | ratios
+
+
+def under_clips(case: str) -> dict[str, float]:
+    """Peak memory in MB under two CLIPs and under each alone, and the ratio to that of the larger one."""
+    names = ["ViT-B/32", "RN50x4"]
+    peaks = {name: run_worker("", name, *case.split("/"))["memory"] for name in [*names, "|".join(names)]}
+    both = peaks["|".join(names)]
+    return {name: round(peak) for name, peak in peaks.items()} | {
+        "ratio": round(both / max(map(peaks.__getitem__, names)), 3)
+    }
 
 
 def beside_big_sleep(folder: str, case: str) -> dict[str, float]:
