@@ -8,7 +8,7 @@ are single things, in one picture and from a random start, as BigGAN has it, whe
 judges see the last picture of each, and neither has steered it: ``benchmarks.quality``'s image tower says how like the words
 it is and where the right prompt ranks among all, ``benchmarks.scenes``' detector whether it is right. Intervals are 95 % of
 1,000 bootstrap samples of the prompts, those of differences of the same prompts. ``--collapse`` looks at dreams of up to
-4,000 steps on the way. Writes ``recipes.json`` with every figure, plots and a grid of pictures into FOLDER.
+4,000 steps on the way. Writes ``recipes.json`` with every figure, a table, a plot and grids of pictures into FOLDER.
 """
 
 from __future__ import annotations
@@ -185,10 +185,67 @@ def compared(group: str, variants: dict[str, dict[str, Any]], each: int, paralle
         seen = judges(*dreams(judges.prompts, settings, models, parallel))
         first = first or seen
         rows.append(row(name, seen, first))
+        keep(folder, group, {"prompts": len(judges.prompts), "rows": rows})
         pictures.append(list(seen.pictures[:: max(1, len(seen.pictures) // 8)]))
         click.echo(json.dumps(rows[-1]))
     save_sheet(folder / f"{group}.png", judges.prompts[:: max(1, len(judges.prompts) // 8)], pictures, None)
     return {"prompts": len(judges.prompts), "rows": rows}
+
+
+def keep(folder: Path, part: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Put figures beside those that ``folder`` has, in a file, a table and a plot; all of them."""
+    file = folder / "recipes.json"
+    known = (json.loads(file.read_text()) if file.exists() else {}) | {part: figures}
+    file.write_text(json.dumps(known, indent=1) + "\n")
+    groups = {name: known[name] for name in ("scenes", "random") if name in known}
+    (folder / "recipes.md").write_text("\n".join(table(one) for one in groups.values()))
+    (folder / "recipes.svg").write_text(plot(groups, known.get("collapse", {})))
+    return known
+
+
+def table(group: dict[str, Any]) -> str:
+    """The rows of a group in Markdown."""
+    lines = [
+        "| recipe | likeness | beside the first | first of all | right | natural | CPU seconds |",
+        "|---" * 7 + "|",
+    ]
+    for one in group["rows"]:
+        likeness, change, right = one["likeness"], one["difference"], one["right"]
+        beside = (
+            "" if change[0] == change[1] == change[2] else f"{change[0]:+.3f} ({change[1]:+.3f} to {change[2]:+.3f})"
+        )
+        lines.append(
+            f"| {one['name']} | {likeness[0]:.3f} ({likeness[1]:.3f} to {likeness[2]:.3f}) | {beside} | {one['first']:.2f} "
+            f"| {right[0]:.2f} ({right[1]:.2f} to {right[2]:.2f}) | {one['natural']:.2f} | {one['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(groups: dict[str, Any], far: dict[str, Any]) -> str:
+    """An SVG: a dot with its interval for each recipe's likeness, and lines of likeness over steps."""
+    parts, y = [], 24
+    for name, group in groups.items():
+        parts.append(f'<text x="8" y="{y}" font-weight="bold">{name}: likeness of {group["prompts"]} pictures</text>')
+        for one in group["rows"]:
+            y += 18
+            mean, low, high = (300 + 600 * value for value in one["likeness"])
+            parts.append(f'<text x="290" y="{y + 4}" text-anchor="end">{one["name"]}</text>')
+            parts.append(f'<path d="M{low:.0f} {y}H{high:.0f}" stroke="#789"/><circle cx="{mean:.0f}" cy="{y}" r="4"/>')
+        y += 32
+    for name, told in far.items():
+        points = [(int(step), one["likeness"][0]) for step, one in told["steps"].items()]
+        most = max(step for step, _ in points)
+        parts.append(f'<text x="8" y="{y}" font-weight="bold">{name}: likeness over steps, to {most}</text>')
+        line = " ".join(f"{300 + 500 * (step / most) ** 0.5:.0f},{y + 110 - 200 * value:.0f}" for step, value in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="#357" stroke-width="2"/>')
+        parts += [
+            f'<text x="290" y="{y + 114 - 200 * value:.0f}" text-anchor="end">{value}</text>'
+            f'<path d="M300 {y + 110 - 200 * value:.0f}H800" stroke="#ccc"/>'
+            for value in (0, 0.2, 0.4)
+        ]
+        y += 140
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 {y}" font-family="sans-serif" font-size="13">'
+    return "\n".join([head, f'<rect width="840" height="{y}" fill="white"/>', *parts, "</svg>"]) + "\n"
 
 
 def collapse(each: int, folder: Path) -> dict[str, Any]:
@@ -215,6 +272,7 @@ def collapse(each: int, folder: Path) -> dict[str, Any]:
                 click.echo(json.dumps({name: {shot.step: rows[shot.step]}}))
         save_sheet(folder / f"collapse-{group}.png", judges.prompts, pictures, None)
         found[name] = {"prompts": judges.prompts, "steps": rows}
+        keep(folder, "collapse", found)
     return found
 
 
@@ -226,16 +284,11 @@ def collapse(each: int, folder: Path) -> dict[str, Any]:
 @click.option("--collapse", "far", is_flag=True, help="Only look at dreams of 4,000 steps.")
 def main(folder: Path, groups: tuple[str, ...], each: int, parallel: int, far: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {}
     if far:
-        figures["collapse"] = collapse(each, folder)
-    else:
-        for group in groups:
-            figures[group] = compared(group, {"scenes": SCENES, "random": RANDOM}[group], each, parallel, folder)
-    file = folder / "recipes.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | figures, indent=1) + "\n")
-    click.echo(json.dumps(figures))
+        click.echo(json.dumps({"collapse": collapse(each, folder)}))
+        return
+    variants = {"scenes": SCENES, "random": RANDOM}
+    click.echo(json.dumps({group: compared(group, variants[group], each, parallel, folder) for group in groups}))
 
 
 if __name__ == "__main__":

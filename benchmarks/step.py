@@ -233,13 +233,21 @@ def in_layers(case: str, layers: int) -> dict[str, float]:
 
 
 def under_clips(case: str) -> dict[str, float]:
-    """Peak memory in MB under two CLIPs and under each alone, and the ratio to that of the larger one."""
+    """Peak memory in MB under two CLIPs and under each alone, and the ratio to that of the larger one: in whole, and without
+    the other's weights.
+    """
+    from clip.model import CLIP
+
+    from benchmarks.random_models import CLIPS
+
     names = ["ViT-B/32", "RN50x4"]
     peaks = {name: run_worker("", name, *case.split("/"))["memory"] for name in [*names, "|".join(names)]}
-    both = peaks["|".join(names)]
-    return {name: round(peak) for name, peak in peaks.items()} | {
-        "ratio": round(both / max(map(peaks.__getitem__, names)), 3)
-    }
+    both, larger = peaks["|".join(names)], max(names, key=peaks.__getitem__)
+    others = sum(
+        part.numel() * 4 / 2**20 for name in names if name != larger for part in CLIP(**CLIPS[name]).parameters()
+    )
+    ratios = {"ratio": both / peaks[larger], "ratio_beside_weights": (both - others) / peaks[larger]}
+    return {name: round(peak) for name, peak in peaks.items()} | {name: round(x, 3) for name, x in ratios.items()}
 
 
 def beside_big_sleep(folder: str, case: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.beside_big_sleep import small_clip
+from benchmarks.step import under_clips
 from bigsleep import BigsleepError, Models, Settings, dream
 from bigsleep.goal import Goal
 from bigsleep.loading import complete_settings
@@ -160,3 +161,9 @@ def test_every_family_of_open_clip_gives_its_own_features(name, tmp_path, monkey
     torch.testing.assert_close(perceptor.encode_text(["a", "b"]), text, atol=1e-5, rtol=1e-5)
     low = perceptor.lowered(torch.bfloat16).encode_images(pixels)
     assert torch.cosine_similarity(low, own).min() > 0.99
+
+
+@pytest.mark.slow
+def test_at_full_size_a_second_one_takes_little_more_than_its_weights():
+    found = under_clips("512/64")  # a process each
+    assert found["ratio_beside_weights"] <= 1.1, found
