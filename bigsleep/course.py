@@ -29,6 +29,8 @@ from bigsleep.state import fitted
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
 
+MANY = 1000  # auditions, which take long enough to be told of
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -86,6 +88,8 @@ class Course:
         assert first is not None, "complete settings have a seed"
         going = dreaming.origin.going
         start = dreaming.begun() if going is None else going.best.latents
+        if start is None and self.settings.auditions > MANY:
+            dreaming.note(f"{self.settings.auditions:,} auditions come first")
         self.searches = [
             self.optimizer.search(
                 goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), dreaming.plan, start
