@@ -229,7 +229,9 @@ class Local:
             try:
                 told = partial(self.on_step, job)
                 models = self.models(job.settings)
-                dreaming = Dream(job.prompt, job.settings, models=models, on_step=told, origin=job.origin)
+                dreaming = Dream(
+                    job.prompt, job.settings, models=models, on_step=told, note=self.note, origin=job.origin
+                )
             except BigsleepError as error:
                 refused.append(Outcome(job, error=error))
                 continue
