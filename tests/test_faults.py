@@ -85,3 +85,9 @@ def test_a_hundredth_of_it_loses_nothing(tmp_path):
     last = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0 and last["lost"] == 0, done.stderr
     assert len(re.findall(r"(?m)^\| SIGKILL", done.stdout)) == 6 and len(last["faults"]) == 8
+
+
+def test_each_test_that_the_security_policy_names_is_there():
+    named = re.findall(r"`(test_\w+)`", (TESTS.parent / "SECURITY.md").read_text())
+    defined = set(re.findall(r"(?m)^def (test_\w+)", "".join(path.read_text() for path in TESTS.glob("test_*.py"))))
+    assert len(named) > 20 and set(named) <= defined, set(named) - defined
