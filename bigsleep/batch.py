@@ -132,7 +132,8 @@ def read_dream(
     if changed:
         if origin.until is None:
             origin = beginning(picture, str(path))[1]
-        origin = replace(origin, until=None, job=None)
+        steered = prompt is not None and prompt != origin.recipe["prompt"]
+        origin = replace(origin, until=None, job=None, steered=steered)
     if "start" in asked:
         raise BigsleepError("a picture is what this begins with: leave out --start", usage=True)
     if "image_prompt" in asked:

@@ -209,7 +209,21 @@ class Dream:
             found = Finder(self.models.optimizer, image, self.settings, random)(self.stopped.is_set)
             start = {name: tensor.half().float() for name, tensor in found.items()}
             self.origin = replace(self.origin, start=start, image=None)
+        if self.origin.steered:
+            self.origin = replace(self.origin, start=self.steered(), steered=False)
         return self.origin.start
+
+    def steered(self) -> Mapping[str, Tensor] | None:
+        """The latents that a picture's are changed to for other words; they themselves where it is no picture of sprites."""
+        start, generator = self.origin.start, self.models.generator
+        if start is None or self.plan is None or not generator.alpha:
+            return start
+        from bigsleep.steer import steered
+
+        words = read_prompt(self.origin.recipe["prompt"], self.settings)
+        earlier = planned(words, self.settings, True, generator.class_names)
+        found = steered(self.models.optimizer.start, self.goal(), self.plan, earlier, start, self.settings)
+        return {name: tensor.half().float() for name, tensor in found.items()}
 
     def growth(self, frames: int) -> Iterator[Image.Image]:
         """``frames`` images of how the best picture grew, at equal change; of a dream whose ``trails`` were filled."""

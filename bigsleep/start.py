@@ -202,13 +202,17 @@ class Stage:
             favour(row[None], [place], self.settings.classes)
         return logits
 
+    def thing(self, layer: int) -> int | None:
+        """The thing that a layer is; None for the ground."""
+        number = layer - (self.ground is not None)
+        return None if number < 0 else self.owner[number]
+
     def place(self, choice: Choice, layer: int) -> int:
         """The class of a layer."""
-        if self.ground is not None:
-            if layer == 0:
-                return self.ground
-            layer -= 1
-        thing = self.owner[layer]
+        thing = self.thing(layer)
+        if thing is None:
+            assert self.ground is not None
+            return self.ground
         return self.roles[thing][choice.roles[thing]].place
 
     def layers(self, choice: Choice) -> Layers:
@@ -217,9 +221,9 @@ class Stage:
         boxes = [mirrored(self.boxes[place], side) for place, side in zip(places, choice.mirrors, strict=True)]
         made, spots = [], arranged(self.plan, boxes, choice.layouts)
         for spot in spots:
-            ground = self.ground is not None and spot.layer == 0
-            place = places[spot.layer]
-            tint = torch.zeros(6) if ground else self.tints[self.owner[spot.layer - (self.ground is not None)], place]
+            thing, place = self.thing(spot.layer), places[spot.layer]
+            ground = thing is None
+            tint = torch.zeros(6) if thing is None else self.tints[thing, place]
             noise = self.noise[spot.layer].expand(self.start.generator.stages, -1)
             latents = latents_of(noise, self.logits_of([place])[0], self.settings)
             made.append(Layer(latents, placement_of(spot), tint, choice.mirrors[spot.layer], ground, moves=not ground))

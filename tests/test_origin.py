@@ -83,7 +83,7 @@ def test_a_dream_broken_off_ends_in_the_bytes_of_the_whole_one(models, heart, at
 
 def test_a_dream_whose_best_lies_behind_it_ends_in_the_bytes_of_the_whole_one(models):
     options = {
-        "lr": 1.0,
+        "class_lr": 10.0,
         "ema": 0.0,
         "schedule": "constant",
         "steps": 8,
