@@ -67,12 +67,18 @@ class Casting:
         for rank, name in enumerate(spellings(thing)):
             if name in names and (place := names.index(name)) not in self.grounds:
                 fit[place] += SAME_NAME - 0.05 * rank
-        for place in self.kinds.get(thing.noun, []):
+        for place in self.kinds.get(thing.noun) or self.kinds.get(self.head(thing), set()):
             fit[place] += KIND if fit[place] < SAME_NAME else 0.0
         if faced and f"{thing.noun} face" in names:
             fit[names.index(f"{thing.noun} face")] += FACED
         top = fit.topk(min(NEAREST, len(fit)))
         return [Role(place, value) for place, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+
+    def head(self, thing: Thing) -> str:
+        """The word that says what a thing is, where its noun has several: the last, or the one before what it does."""
+        words = thing.noun.split()
+        doing = len(words) > 1 and words[-1].endswith("ing") and words[-1] not in self.generator.class_names
+        return singularize(words[-2 if doing else -1])
 
     @cached_property
     def kinds(self) -> dict[str, set[int]]:
@@ -107,4 +113,4 @@ def spellings(thing: Thing) -> list[str]:
     noun = thing.noun
     own = [bare(thing.text), *([f"{thing.colour} {noun}"] if thing.colour else []), noun]
     usual = [f"{colour} {noun}" for colour in COLOURS[:8]]  # a heart is a red heart, an apple a red apple
-    return list(dict.fromkeys([*own, f"{noun} face", noun.split()[-1], *usual]))
+    return list(dict.fromkeys([*own, f"{noun} face", *usual]))

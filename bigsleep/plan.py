@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inflection import singularize
@@ -200,9 +200,20 @@ class Reader:
         chunks, words = parts[::2], parts[1::2]
         if not all(is_noun_phrase(chunk) for chunk in chunks):
             return self.add(phrase)
-        relations = [WORDINGS[word] for word in words]
-        trees: list[Any] = [self.add(chunk.replace("_", " ")) for chunk in chunks]
+        trees: list[Any] = [self.add(chunks[0].replace("_", " "))]
+        relations = []
+        for word, chunk in zip(words, (chunk.replace("_", " ") for chunk in chunks[1:]), strict=True):
+            if word == "with" and not self.drawn(chunk):
+                self.things[-1] = replace(self.things[-1], text=f"{self.things[-1].text} with {chunk}")
+                continue
+            relations.append(WORDINGS[word])
+            trees.append(self.add(chunk))
         return self.joined_up(trees, relations)
+
+    def drawn(self, chunk: str) -> bool:
+        """Whether what comes with a thing is one that a class may draw, and no part of it, as a giraffe's long neck is."""
+        heads = {singularize(name.split()[-1]) for name in self.names}
+        return not heads or singularize(chunk.split()[-1]) in heads
 
     def without_setting(self, text: str) -> str:
         """``text`` without what it says of where all this is; the last setting named becomes the ground."""

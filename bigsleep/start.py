@@ -29,7 +29,7 @@ CLOSE = 0.12  # a class whose name fits worse than the best one's by more is not
 LIVELY = 0.5  # deviation of the noise that a thing begins with; at 0 all seeds would draw it alike
 PAPERS = (PAPER, (0.86, 0.93, 0.99), (0.99, 0.93, 0.86), (0.9, 0.97, 0.88), (0.96, 0.9, 0.97), (0.99, 0.97, 0.85))
 # Behind white things, which would be lost on the others.
-DEEP_PAPERS = ((0.6, 0.78, 0.9), (0.68, 0.8, 0.64), (0.82, 0.74, 0.86), (0.62, 0.76, 0.78))
+DEEP_PAPERS = ((0.7, 0.85, 0.95), (0.76, 0.88, 0.72), (0.93, 0.84, 0.72), (0.7, 0.86, 0.86))
 
 
 class Start:

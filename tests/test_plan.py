@@ -82,6 +82,13 @@ def test_counts_colours_and_sizes_belong_to_their_things():
     assert plan("two mice and a pair of knives").things[1].noun == "knife"
 
 
+def test_what_no_class_draws_is_no_thing_of_its_own():
+    (thing,) = plan_of(Prompt.parse("a giraffe with a long neck"), ["giraffe", "top hat"]).things
+    assert (thing.noun, thing.text) == ("giraffe", "a giraffe with a long neck")
+    hatted = plan_of(Prompt.parse("a giraffe with a hat"), ["giraffe", "top hat"])
+    assert [thing.noun for thing in hatted.things] == ["giraffe", "hat"]
+
+
 def test_names_of_classes_are_not_taken_apart():
     assert nouns("a bow and arrow") == ["bow and arrow"]
     assert nouns("a cat with a bow and arrow") == ["cat", "bow and arrow"]

@@ -34,6 +34,8 @@ def classes(models, search):
         ("a cat wearing a crown", ["cat face", "crown"]),
         ("two hearts", ["red heart", "red heart"]),
         ("a car and a mouse", ["automobile", "mouse"]),
+        ("a rocket flying", ["rocket"]),
+        ("a cute panda bear", ["panda"]),
         ("a sword and a shield", ["crossed swords", "shield"]),  # by a kind of the thing before what is likeness alone
     ],
 )
