@@ -84,8 +84,9 @@ def tested() -> dict[str, Tried]:
                 row.happened["skipped here"] += 1
                 continue
             row.times += drawn.get(name, 1)
-            if case.find("failure") is not None or case.find("error") is not None:
-                row.lost.append(name)
+            wrong = next((part for part in case if part.tag in ("failure", "error")), None)
+            if wrong is not None:
+                row.lost.append(f"{name}: {wrong.get('message', '')[:200]}")
             else:
                 row.happened["as its test says"] += drawn.get(name, 1)
     return rows
@@ -98,7 +99,7 @@ def examples(statistics: str) -> dict[str, int]:
     for line in statistics.splitlines():
         if head := re.match(r"tests/\S+::(\w+).*:$", line):
             name = head[1]
-        elif count := re.search(r"(\d+) passing examples", line):
+        elif count := re.search(r"(\d+) passing", line):
             found[name] += int(count[1])
     return dict(found)
 

@@ -66,7 +66,7 @@ tests/test_lists.py::test_any_bytes:
   - during reuse phase (0.00 seconds):
     - 3 passing examples, 0 failing examples, 0 invalid examples
   - during generate phase (0.17 seconds):
-    - 97 passing examples, 0 failing examples, 20 invalid examples
+    - 97 passing, 0 failing, and 20 invalid test cases
   - Stopped because settings.max_examples=100
 """
     assert examples(said) == {"test_any_bytes": 100}

@@ -197,7 +197,8 @@ def hub_file(source: Source) -> Path | None:
     """What the Hugging Face hub's client has left in its cache."""
     import huggingface_hub  # not before it is needed: the list of models shall be there at once
 
-    found = huggingface_hub.try_to_load_from_cache(source.hub, source.file)
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    found = huggingface_hub.try_to_load_from_cache(source.hub, source.file, cache_dir=cache)
     return Path(found) if isinstance(found, str) else None
 
 
