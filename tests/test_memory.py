@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # Each part in what room there is beside what the process has taken before.
 PROGRAM = """
 import re, resource
@@ -42,6 +44,7 @@ with room(0):
 """
 
 
+@pytest.mark.slow
 def test_less_is_done_at_once_and_where_that_does_not_do_one_line_says_so():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
