@@ -76,6 +76,14 @@ def test_the_evening_and_the_pictures(bigsleep):
     assert {path.name for path in folder.glob("*.png")} == set(told["make.sh"]) == shown
 
 
+@pytest.mark.slow
+def test_what_each_part_of_a_dream_brings_on_one_strip(bigsleep):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["bash", str(EXAMPLES / "strip.sh"), ".", "--cutouts", "1"]
+    done = subprocess.run(command, cwd=bigsleep.keywords["cwd"], env=os.environ | {"PATH": path}, text=True)
+    assert done.returncode == 0 and Image.open(bigsleep.keywords["cwd"] / "strip.png").width > 6 * 160
+
+
 def test_the_lists_can_be_read():
     assert len(read_jobs((EXAMPLES / "prompts.txt").read_bytes(), "prompts.txt", {})) == 4
     jobs = read_jobs((EXAMPLES / "prompts.csv").read_bytes(), "prompts.csv", {})
