@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.beside_big_sleep import CONFIG, CUTOUTS, PROMPT, STEPS, cutouts_of, in_double, shown, small_clip, start
 from benchmarks.random_models import random_biggan
-from bigsleep import Settings, optimizer
+from bigsleep import Settings
+from bigsleep import search as searching
 from bigsleep.goal import Goal
 from bigsleep.models.catalogue import generator_row
 from bigsleep.models.generator import Generator
@@ -39,7 +40,7 @@ def steps(biggan, clip, begun, monkeypatch):
         ours.copy_(theirs)
     losses = []
     for step in range(STEPS):
-        monkeypatch.setattr(optimizer, "draw_cutouts", lambda *_, step=step, **__: cutouts_of(step))
+        monkeypatch.setattr(searching, "draw_cutouts", lambda *_, step=step, **__: cutouts_of(step))
         losses += loop.step([search], [step / STEPS])
     return losses, latents
 
