@@ -18,6 +18,7 @@ NAMED = {
 }  # fmt: skip
 NAMES = tuple(NAMED)
 ENOUGH = 0.6  # share of a thing that has a colour already: it is left as it is
+SHADED, SOME = 0.5, 0.2  # that of what is white or black with its grey shades, and least of it without them
 COLOURLESS = ("black", "white", "grey")  # of which a tinge makes another colour
 ALIKE = 0.15  # distance of colours, as they are weighed here, within which they are all but the same
 
@@ -44,6 +45,14 @@ def weighed(rgb: Tensor) -> Tensor:
     return torch.cat([0.8 * light, 1.3 * yiq[..., 1:] / (light + 0.3).clamp(0.4, 1)], -1)
 
 
+def has(found: Tensor, colour: str) -> bool:
+    """Whether a thing with these :func:`shares` ``[11]`` has a colour already."""
+    share = found[NAMES.index(colour)]
+    if colour in ("white", "black") and share >= SOME:  # a white unicorn's mane may have another
+        return bool(share + found[NAMES.index("grey")] >= SHADED)
+    return bool(share >= ENOUGH)
+
+
 def tint_for(sprite: Tensor, colour: str) -> Tensor:
     """The tint ``[6]`` under which most of a sprite ``[4, H, W]`` has ``colour``, and which leaves as much of it as may be.
 
@@ -51,7 +60,7 @@ def tint_for(sprite: Tensor, colour: str) -> Tensor:
     colour already keeps its own.
     """
     place = NAMES.index(colour)
-    if shares(sprite)[place] >= ENOUGH:
+    if has(shares(sprite), colour):
         return torch.zeros(6)
     alpha = sprite[3].sum().clamp_min(1e-3)
     light, *chroma = (TO_YIQ @ sprite[:3].sum((1, 2)) / alpha).tolist()
