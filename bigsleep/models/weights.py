@@ -195,10 +195,10 @@ def places(model: Published) -> Iterator[tuple[Path, set[str]]]:
 
 def hub_file(source: Source) -> Path | None:
     """What the Hugging Face hub's client has left in its cache."""
-    import huggingface_hub  # not before it is needed: the list of models shall be there at once
+    # Not before they are needed: the list of models shall be there at once.
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    cache = huggingface_hub.constants.HF_HUB_CACHE
-    found = huggingface_hub.try_to_load_from_cache(source.hub, source.file, cache_dir=cache)
+    found = try_to_load_from_cache(source.hub, source.file, cache_dir=constants.HF_HUB_CACHE)
     return Path(found) if isinstance(found, str) else None
 
 
