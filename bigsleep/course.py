@@ -313,9 +313,9 @@ def together(dreams: Iterable[Dream], parallel: int = 1) -> Iterator[tuple[Dream
                 continue
             if course.done:
                 courses.remove(course)
+            course.tell()  # of the step first: what comes of it may be the last that is heard of the dream
             if snapshot is not None:
                 yield course.dreaming, snapshot
-            course.tell()
 
 
 def step_all(courses: list[Course], parallel: int) -> None:
