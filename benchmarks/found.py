@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from benchmarks.quality import read_prompts
 from bigsleep import Dream, Models, Picture, Settings
 from bigsleep.find import Finder
 
@@ -81,9 +82,7 @@ def wanted(
             with Image.open(folder / name) as image:
                 yield name, ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)
         return
-    lines = PROMPTS.read_text().splitlines()
-    prompts = [line for line in lines if line.strip() and not line.startswith("#")][:count]
-    for number, prompt in enumerate(prompts):
+    for number, prompt in enumerate(read_prompts(PROMPTS)[:count]):
         yield prompt, dreamt(models, prompt, seed=seed + number)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from benchmarks import judge as detector
 from benchmarks import quality
-from benchmarks.scenes import drawn_prompts, interval, save_sheet
+from benchmarks.scenes import drawn_prompts, dreams, interval, reduced, save_sheet
 from bigsleep import Dream, Models, Settings
 from bigsleep.dreamer import together
 from training.nouns import shown_by
@@ -122,30 +121,6 @@ def samples_of(models: Models) -> Tensor:
     return torch.cat(pictures)
 
 
-def dreams(prompts: list[str], settings: Settings, models: Models, parallel: int) -> tuple[Tensor, float]:
-    """The last picture of each prompt, ``[N, 3, SIDE, SIDE]`` in 0..1, and the CPU seconds that one took."""
-    place: dict[Dream, int] = {}
-    pictures, began = {}, time.process_time()
-
-    def begun() -> Iterator[Dream]:
-        for number, prompt in enumerate(prompts):
-            dreaming = Dream(prompt, settings, models=models)
-            place[dreaming] = number
-            yield dreaming
-
-    for dreaming, found in together(begun(), parallel):
-        if isinstance(found, Exception):
-            raise found
-        if found.last:
-            pictures[place.pop(dreaming)] = reduced(found.image)
-    seconds = (time.process_time() - began) / len(prompts)
-    return torch.stack([pictures[i] for i in range(len(prompts))]), seconds
-
-
-def reduced(image: Tensor) -> Tensor:
-    return F.interpolate(image[None], (SIDE, SIDE), mode="bilinear", antialias=True)[0]
-
-
 def bootstrap(values: Tensor) -> list[float]:
     """The mean of ``values`` ``[N]`` and its interval."""
     drawn = torch.randint(len(values), (1000, len(values)), generator=torch.Generator().manual_seed(0))
@@ -182,7 +157,8 @@ def compared(group: str, variants: dict[str, dict[str, Any]], each: int, paralle
     rows, first, pictures = [], None, []
     for name, options in variants.items():
         settings = Settings.of({**asdict(base), **options})
-        seen = judges(*dreams(judges.prompts, settings, models, parallel))
+        made, seconds = dreams(judges.prompts, settings, models, parallel, time.process_time)
+        seen = judges(torch.stack(made), seconds)
         first = first or seen
         rows.append(row(name, seen, first))
         keep(folder, group, {"prompts": len(judges.prompts), "rows": rows})

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,16 @@ def read_metadata(path: Path, nouns: list[str]) -> list[dict[str, Any]]:
     return kept
 
 
-def dreams(prompts: list[str], settings: Settings, models: Models, parallel: int) -> tuple[list[Tensor], float]:
-    """The last picture of each prompt, ``[3, SIZE, SIZE]`` in 0..1, and the seconds that one took."""
+def dreams(
+    prompts: list[str],
+    settings: Settings,
+    models: Models,
+    parallel: int,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[list[Tensor], float]:
+    """The last picture of each prompt, ``[3, SIZE, SIZE]`` in 0..1, and the seconds that one took by ``clock``."""
     place: dict[Dream, int] = {}
-    pictures, began = {}, time.monotonic()
+    pictures, began = {}, clock()
 
     def begun() -> Iterator[Dream]:
         for number, prompt in enumerate(prompts):
@@ -131,10 +137,14 @@ def dreams(prompts: list[str], settings: Settings, models: Models, parallel: int
             if isinstance(found, Exception):
                 raise found
             if found.last:
-                whole, size = found.image[None], (SIZE, SIZE)
-                pictures[place.pop(dreaming)] = F.interpolate(whole, size, mode="bilinear", antialias=True)[0]
+                pictures[place.pop(dreaming)] = reduced(found.image)
                 bar.update(1)
-    return [pictures[i] for i in range(len(prompts))], (time.monotonic() - began) / len(prompts)
+    return [pictures[i] for i in range(len(prompts))], (clock() - began) / len(prompts)
+
+
+def reduced(image: Tensor) -> Tensor:
+    """An image ``[3, H, W]`` as the judge sees it: ``[3, SIZE, SIZE]``."""
+    return F.interpolate(image[None], (SIZE, SIZE), mode="bilinear", antialias=True)[0]
 
 
 def shares(kinds: list[str], right: list[bool]) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from inflection import singularize
 from torch import Tensor
 
 from bigsleep.goal import Goal
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
-from bigsleep.plan import COLOURS, Plan, Thing, bare
+from bigsleep.plan import COLOURS, Plan, Thing, bare, last_noun
 
 NEAREST = 5  # classes that --init words lets audition
 # What it is worth, beside cosines of 0.5 to 1, that a class is called what the thing is called; that it is a kind of it, as a
@@ -78,14 +77,14 @@ class Casting:
         """The word that says what a thing is, where its noun has several: the last, or the one before what it does."""
         words = thing.noun.split()
         doing = len(words) > 1 and words[-1].endswith("ing") and words[-1] not in self.generator.class_names
-        return singularize(words[-2 if doing else -1])
+        return last_noun(" ".join(words[:-1] if doing else words))
 
     @cached_property
     def kinds(self) -> dict[str, set[int]]:
         """The classes that are kinds of a thing: its noun ends their names, or is a keyword of theirs that tells them apart."""
         known = places_by(self.generator.keywords)
         kinds = {word: places for word, places in known.items() if len(places) <= COMMON}
-        for word, places in places_by([[singularize(name.split()[-1])] for name in self.generator.class_names]).items():
+        for word, places in places_by([[last_noun(name)] for name in self.generator.class_names]).items():
             kinds[word] = kinds.get(word, set()) | places
         return kinds
 

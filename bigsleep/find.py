@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from bigsleep.latents import Adam, Latents
-from bigsleep.layers import Layer, Layers, box_of, sprites_of, tinted, warped
+from bigsleep.latents import Adam
+from bigsleep.layers import Layer, Layers, box_of, latents_of, sprites_of, tinted, warped
 from bigsleep.optimizer import Optimizer
 from bigsleep.settings import Settings
 
@@ -112,7 +112,7 @@ class Finder:
             (generator.stages, generator.num_classes), -6.0 if self.settings.classes == "sigmoid" else 0.0
         )
         logits[:, number] = math.log(HEAD_START / (1 - HEAD_START) * others)
-        latents = Latents(noise, logits, self.settings.classes, self.settings.max_classes)
+        latents = latents_of(noise, logits, self.settings)
         layer = Layer(latents, torch.zeros(4), torch.zeros(6), ground=self.generator.alpha and not self.standing)
         return Layers([layer], self.paper.tolist()).to(self.device)
 

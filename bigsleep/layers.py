@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigsleep.finish import enlarged
-from bigsleep.latents import Latents
+from bigsleep.latents import Latents, class_shares
 from bigsleep.plan import MOST_LAYERS
 from bigsleep.settings import Settings
 
@@ -131,13 +131,23 @@ class Layers(nn.Module):
         return torch.stack([nearness(layer, line) for layer in self]).softmax(0)
 
 
+def latents_of(noise: Tensor, logits: Tensor, settings: Settings) -> Latents:
+    """Latents whose logits mean what ``settings`` say."""
+    return Latents(noise, logits, settings.classes, settings.max_classes, settings.class_temperature)
+
+
+def shares_of(logits: Tensor, settings: Settings) -> Tensor:
+    """What class ``logits`` ``[..., C]`` mean under ``settings``."""
+    return class_shares(logits, settings.classes, settings.max_classes, settings.class_temperature)
+
+
 def layers_of(state: Mapping[str, Tensor], settings: Settings) -> Layers:
     """The layers that :meth:`Layers.state` told of."""
     layers, order = [], []
     for i in range(count_of(state)):
         noise, logits, placement, tint, stand = (state[f"layer{i}.{name}"] for name in PARTS)
         mirror, ground, moves, tinted_too, place = stand.tolist()
-        latents = Latents(noise, logits, settings.classes, settings.max_classes, settings.class_temperature)
+        latents = latents_of(noise, logits, settings)
         layers.append(Layer(latents, placement, tint, -1.0 if mirror < 0 else 1.0, ground > 0.5, moves > 0.5))
         layers[-1].tint.requires_grad_(tinted_too > 0.5)
         order.append(min(max(round(place), 0), count_of(state) - 1))

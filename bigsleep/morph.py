@@ -15,8 +15,7 @@ from torch import Tensor
 from bigsleep.errors import BigsleepError
 from bigsleep.film import at_equal_change
 from bigsleep.goal import Goal
-from bigsleep.latents import class_shares
-from bigsleep.layers import layers_pattern
+from bigsleep.layers import layers_pattern, shares_of
 from bigsleep.origin import shown_of
 from bigsleep.picture import Picture
 from bigsleep.recipe import checked_recipe, settings_here, settings_of
@@ -83,12 +82,7 @@ def with_shares(state: State, settings: Settings) -> dict[str, Tensor]:
     """A state with class shares in the place of their logits, so that between two of them shares go straight."""
     if not all(tensor.is_floating_point() for tensor in state.values()):
         raise BigsleepError("what it holds of its dream is damaged: there are no such latents", usage=True)
-    return {
-        name: class_shares(tensor, settings.classes, settings.max_classes, settings.class_temperature)
-        if name.endswith(".logits")
-        else tensor
-        for name, tensor in state.items()
-    }
+    return {name: shares_of(tensor, settings) if name.endswith(".logits") else tensor for name, tensor in state.items()}
 
 
 def growth(trail: Sequence[State], settings: Settings, models: Models, frames: int) -> Iterator[Image.Image]:

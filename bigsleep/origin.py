@@ -53,7 +53,8 @@ class Origin:
     """What a dream begins with.
 
     ``start`` are latents by name, or None for auditions; ``going`` a dream to go on with instead; ``image`` one whose
-    likeness is to be found first. Where ``steered``, ``start`` is first changed to what other words ask for. ``until`` is the step whose picture is asked for, where a dream is to be seen again.
+    likeness is to be found first. Where ``steered``, ``start`` is first changed to what other words ask for. ``until`` is the
+    step whose picture is asked for, where a dream is to be seen again.
     ``images`` are features ``[D]`` of image prompts. Of ``carried`` latents only the noise is taken, into auditions' classes.
     ``company`` says among how many searches steps were made: ``(steps, searches, place)`` in turn.
     """

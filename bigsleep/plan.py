@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from inflection import singularize
@@ -212,8 +213,7 @@ class Reader:
 
     def drawn(self, chunk: str) -> bool:
         """Whether what comes with a thing is one that a class may draw, and no part of it, as a giraffe's long neck is."""
-        heads = {singularize(name.split()[-1]) for name in self.names}
-        return not heads or singularize(chunk.split()[-1]) in heads
+        return not self.names or last_noun(chunk) in set(map(last_noun, self.names))
 
     def without_setting(self, text: str) -> str:
         """``text`` without what it says of where all this is; the last setting named becomes the ground."""
@@ -265,6 +265,12 @@ def is_thing(setting: re.Match[str]) -> bool:
 def is_noun_phrase(chunk: str) -> bool:
     words = chunk.split()
     return 0 < len(words) <= 6 and words[-1] not in DETERMINERS
+
+
+@lru_cache(maxsize=4096)
+def last_noun(text: str) -> str:
+    """The last word in the singular, which says what a name is of: "shoe" of "running shoes"."""
+    return str(singularize(text.split()[-1]))
 
 
 def bare(text: str) -> str:

@@ -14,8 +14,8 @@ from bigsleep.colours import tint_for
 from bigsleep.cutouts import Cutouts, around, cut, whole
 from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
-from bigsleep.latents import MOST_NOISE, Basis, Latents, class_shares, draw_noise, favour
-from bigsleep.layers import PAPER, Layer, Layers, box_of, sprites_of
+from bigsleep.latents import MOST_NOISE, Basis, Latents, draw_noise, favour
+from bigsleep.layers import PAPER, Layer, Layers, box_of, latents_of, shares_of, sprites_of
 from bigsleep.layouts import LAYOUTS, WHOLE, Spot, arranged, relations_of
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
@@ -115,7 +115,7 @@ class Start:
     @torch.no_grad()
     def audition(self, goal: Goal, settings: Settings, cutouts: Cutouts, noise: Tensor, logits: Tensor) -> Tensor:
         """Scores ``[A]`` of starts ``[A, S, Z]`` and ``[A, S, C]``, each in all of ``cutouts``."""
-        shares = class_shares(logits, settings.classes, settings.max_classes, settings.class_temperature)
+        shares = shares_of(logits, settings)
         images = self.pictures(noise.to(self.device), shares.to(self.device))
         crops = [cut(image[None], cutouts, self.perceptor.size) for image in images]
         features = self.fast_perceptor.encode_images(torch.cat(crops))
@@ -128,10 +128,6 @@ class Start:
             return made / 2 + 0.5
         sprites = sprites_of(made)
         return sprites[:, :3] + (1 - sprites[:, 3:]) * sprites.new_tensor(PAPER)[:, None, None]
-
-
-def latents_of(noise: Tensor, logits: Tensor, settings: Settings) -> Latents:
-    return Latents(noise, logits, settings.classes, settings.max_classes, settings.class_temperature)
 
 
 def placement_of(spot: Spot) -> Tensor:
@@ -184,8 +180,7 @@ class Stage:
         generator, device = self.start.fast_generator, self.start.device
         logits = self.logits_of(places)
         noise = torch.zeros(len(places), generator.stages, generator.noise_size)
-        settings = self.settings
-        shares = class_shares(logits, settings.classes, settings.max_classes, settings.class_temperature)
+        shares = shares_of(logits, self.settings)
         self.sprites = dict(zip(places, sprites_of(generator(noise.to(device), shares.to(device))).cpu(), strict=True))
         self.boxes = {place: box_of(sprite) for place, sprite in self.sprites.items()}
         self.tints = {

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bigsleep.cutouts import whole
 from bigsleep.goal import Goal
-from bigsleep.layers import Layer, Layers, layers_of, layers_pattern
+from bigsleep.layers import Layer, Layers, latents_of, layers_of, layers_pattern
 from bigsleep.plan import Plan
 from bigsleep.settings import Settings
-from bigsleep.start import Stage, Start, latents_of
+from bigsleep.start import Stage, Start
 from bigsleep.state import fitted
 
 
@@ -60,9 +60,8 @@ def changed(stage: Stage, number: int, new: Layer, old: Layer, stays: bool) -> L
     may_play = [stage.ground] if thing is None else [role.place for role in stage.roles[thing]]
     coloured = thing is not None and stage.plan.things[thing].colour is not None
     plays = int(old.latents.forward()[1].mean(0).argmax()) in may_play
-    noise = (
-        new.latents.noise if coloured else old.latents.noise
-    )  # no chance shall tint what has its colour from the words
+    # No chance shall tint what has its colour from the words.
+    noise = new.latents.noise if coloured else old.latents.noise
     logits = old.latents.logits if plays else new.latents.logits
     tint = old.tint if plays and not coloured else new.tint
     stand = old if stays else new

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigsleep.batch import Local, models_key
+from bigsleep.batch import models_key
 from bigsleep.commands.options import DreamCommand, ListOptions, expand_option, given, list_options, settings_options
 from bigsleep.errors import BigsleepError
 from bigsleep.keep import Keeper
@@ -88,7 +88,7 @@ def batch_command(
         if not left:
             return
         if address is None:
-            local = Local(common.parallel, on_start=show.start, on_step=show.step, note=show.note, quiet=common.quiet)
+            local = common.runner(show)
             if shared:
                 local.models(shared)
             run(left, local, keeper, stop, show, say, common.debug)

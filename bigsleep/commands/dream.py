@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from bigsleep.batch import Job, Local, jobs_of
+from bigsleep.batch import Job, jobs_of
 from bigsleep.commands.options import (
     ListOptions,
     expand_option,
@@ -85,9 +85,7 @@ def dream_command(
     for prompt in prompts:
         read_prompt(prompt, settings)
     started = filming.watching(show.start)
-    runner = Local(
-        common.parallel, snapshots=True, on_start=started, on_step=show.step, note=show.note, quiet=common.quiet
-    )
+    runner = common.runner(show, started, snapshots=True)
     runner.models(settings)
     run(jobs, runner, common.keeper(files), stop, show, common.say(), common.debug)
     filming.write(show)

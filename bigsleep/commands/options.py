@@ -7,14 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from bigsleep.batch import Job, Local
 from bigsleep.keep import Bare, Keeper
 from bigsleep.settings import OPTIONS, Settings, flag_of
 from bigsleep.terminal import Say, Show, showing
+
+if TYPE_CHECKING:
+    from bigsleep.dreamer import Dream
 
 
 class DreamCommand(click.Command):
@@ -128,6 +132,17 @@ class ListOptions:
 
     def show(self, total: int, before: int = 0) -> Show:
         return showing(self.progress, self.quiet, total, before, self.preview)
+
+    def runner(self, show: Show, start: Callable[[Job, Dream], None] | None = None, snapshots: bool = False) -> Local:
+        """What dreams here, and tells ``show``; ``start`` is told of dreams that begin, where that is another."""
+        return Local(
+            self.parallel,
+            snapshots=snapshots,
+            on_start=start or show.start,
+            on_step=show.step,
+            note=show.note,
+            quiet=self.quiet,
+        )
 
     def keeper(self, files: Keeper) -> Keeper:
         return Bare(files) if self.no_recipe else files

@@ -107,9 +107,7 @@ def dream_on(
         show.start(job, dreaming)
         tell_differences(job, dreaming, show)
 
-    runner = Local(
-        common.parallel, snapshots=True, on_start=start, on_step=show.step, note=show.note, quiet=common.quiet
-    )
+    runner = common.runner(show, start, snapshots=True)
     for job in jobs:
         load_models(job, runner)
     run(jobs, runner, common.keeper(files), stop, show, common.say(), common.debug)
