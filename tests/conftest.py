@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.server
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +23,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, with threads for all co
     os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["torch"])
+
 
 class OnGPU(torch.Tensor):
     """A tensor on the CPU that says it is on a GPU, so that what is computed otherwise there can be checked here."""
@@ -29,10 +35,35 @@ class OnGPU(torch.Tensor):
         return torch.device("cuda")
 
 
-def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
-    """``bigsleep ARGS`` in a process of its own, in folder ``cwd``."""
-    command = [sys.executable, "-m", "bigsleep", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore
+def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, input: str = "") -> subprocess.CompletedProcess[str]:
+    """``bigsleep ARGS`` in a process of its own, in folder ``cwd``.
+
+    The process is a fork of one that has imported torch and nothing else, which takes a second of every command's time. What
+    must be seen from the first byte on (signals, terminals, what is imported) is run by its test as ``python -m bigsleep``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_text(input, encoding="utf-8")
+        process = WARM.Process(target=commanded, args=(args, cwd, dict(os.environ), streams))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            raise subprocess.TimeoutExpired(args, timeout)
+        stdout, stderr = (path.read_text() for path in streams[1:])
+    return subprocess.CompletedProcess(args, process.exitcode, stdout, stderr)
+
+
+def commanded(args: tuple[str, ...], cwd: Path, environment: dict[str, str], streams: list[Path]) -> None:
+    """What ``python -m bigsleep ARGS`` does, with files for streams."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, (path, flags) in enumerate(zip(streams, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
+        os.dup2(os.open(path, flags), number)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, 1, closefd=False) for number, mode in enumerate("rww"))
+    sys.argv = ["bigsleep", *args]
+    runpy.run_module("bigsleep", run_name="__main__")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from bigsleep import BigsleepError, Settings
 from bigsleep.batch import Local, jobs_of
 from bigsleep.lists import expanded, read_jobs, shard_of
 
-QUICK = dict(model="emoji", steps=2, auditions=1, save_every=1)
+QUICK = dict(model="emoji", image_size=128, steps=2, auditions=1, save_every=1)
 
 
 def read(text, source="stdin", variations=1, expand=False, **options):

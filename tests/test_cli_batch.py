@@ -15,7 +15,7 @@ from PIL import Image
 
 from bigsleep.picture import read_recipe
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "2", "--auditions", "1")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "2", "--auditions", "1")
 
 
 def work(bigsleep) -> Path:

@@ -15,7 +15,7 @@ from PIL import Image
 from bigsleep.picture import read_recipe
 from tests.conftest import offline
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")  # fmt: skip
 
 
 def work(bigsleep) -> Path:
@@ -27,7 +27,7 @@ def test_stdout_is_the_path_of_the_picture_and_nothing_else(bigsleep):
     assert done.returncode == 0 and done.stdout == "a_beautiful_house.png\n"
     image = Image.open(work(bigsleep) / "a_beautiful_house.png")
     image.load()
-    assert image.size == (512, 512)
+    assert image.size == (128, 128)
     assert [path.name for path in work(bigsleep).iterdir()] == ["a_beautiful_house.png"]
     # Not a terminal: a line per snapshot, the seed reported.
     assert len(re.findall(r"^step \d/3 score", done.stderr, re.MULTILINE)) == 3 and "seed 1" in done.stderr
@@ -37,6 +37,8 @@ def test_without_a_network_auto_says_so_in_one_line_and_dreams_with_the_built_in
     began = time.monotonic()
     done = bigsleep("a house", "--steps", "1")
     assert done.returncode == 0 and time.monotonic() - began < 60
+    with Image.open(work(bigsleep) / "a_house.png") as image:
+        assert image.size == (512, 512), "unless asked otherwise"
     notes = [line for line in done.stderr.splitlines() if "built-in" in line]
     assert len(notes) == 1 and "network" in notes[0]
 

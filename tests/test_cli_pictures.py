@@ -14,7 +14,7 @@ from PIL import Image
 
 from bigsleep.picture import read_recipe
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "4", "--save-every", "2", "--auditions", "2", "--quiet")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "4", "--save-every", "2", "--auditions", "2", "--quiet")  # fmt: skip
 
 
 def work(bigsleep) -> Path:
@@ -85,8 +85,9 @@ def test_seeds_are_looked_at_and_the_pleasing_ones_go_on_towards_other_words(big
 
 
 def test_what_a_picture_begins_with_is_shown_by_no_steps(bigsleep):
-    made(bigsleep, "a red heart", *QUICK, "-o", "a.png")
-    made(bigsleep, "a dog", *QUICK, "--steps", "0", "--start", "a.png", "-o", "b.png")
+    full = ("--image-size", "512")
+    made(bigsleep, "a red heart", *QUICK, *full, "-o", "a.png")
+    made(bigsleep, "a dog", *QUICK, *full, "--steps", "0", "--start", "a.png", "-o", "b.png")
     before, after = (np.asarray(Image.open(work(bigsleep) / name), dtype=int) for name in ("a.png", "b.png"))
     assert np.abs(before - after).max() <= 2
 
@@ -146,7 +147,7 @@ def killed(bigsleep, moment: float) -> bool:
     return "going" in (read_recipe(work(bigsleep) / "part.png") or {})
 
 
-DREAM = ("a red heart", "--model", "emoji", "--cutouts", "4", "--steps", "40", "--save-every", "2", "--auditions", "2",
+DREAM = ("a red heart", "--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "40", "--save-every", "2", "--auditions", "2",
          "--seed", "3", "--threads", "1")  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bigsleep.picture import read_recipe
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--auditions", "1", "--save-every", "1")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--auditions", "1", "--save-every", "1")
 # A small disk of its own for the command, in a namespace that no other process sees; filled, emptied or locked by lines on stdin.
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=$1 tmpfs out && shift || exit 99

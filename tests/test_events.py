@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "3", "--save-every", "1", "--auditions", "2", "--seed", "1")  # fmt: skip
 QUICK += ("--progress", "json")
 
 

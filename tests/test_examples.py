@@ -12,7 +12,7 @@ from PIL import Image
 from bigsleep.lists import read_jobs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-QUICK = ("--model", "emoji", "--time", "0.1s", "--auditions", "1", "-q")
+QUICK = ("--model", "emoji", "--image-size", "128", "--time", "0.1s", "--auditions", "1", "-q")
 
 
 def run(bigsleep, script: str, *args: str) -> Path:

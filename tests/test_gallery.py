@@ -113,7 +113,7 @@ def test_a_page_written_again_looks_only_at_what_is_new(folder, monkeypatch):
 def test_batch_keeps_the_page_up_to_date(bigsleep):
     work = bigsleep.keywords["cwd"]
     (work / "list.txt").write_text("a cat\na dog\n")
-    quick = ("--model", "emoji", "--steps", "1", "--auditions", "1", "--cutouts", "2")
+    quick = ("--model", "emoji", "--image-size", "128", "--steps", "1", "--auditions", "1", "--cutouts", "2")
     done = bigsleep("batch", "list.txt", *quick, "--output-dir", "out", "--gallery")
     page = (work / "out" / "index.html").read_text()
     assert (

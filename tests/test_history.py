@@ -11,7 +11,7 @@ from tests.test_optimizer import Alone
 from tests.test_origin import broken_off, followed, reread
 
 # Noise within two deviations, and steps by which it is soon further out.
-QUICK = {"layers": "1", "truncation": 1.0, "lr": 0.6, "cutouts": 4, "auditions": 1, "init": "random", "ema": 0.0}
+QUICK = {"image_size": 128, "layers": "1", "truncation": 1.0, "lr": 0.6, "cutouts": 4, "auditions": 1, "init": "random", "ema": 0.0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from bigsleep import BigsleepError, Dream, Models, Picture, Settings
 from bigsleep.commands.films import windows
 from bigsleep.morph import along_sphere, between, morph, paired
 
-QUICK = {"model": "emoji", "cutouts": 4, "steps": 3, "save_every": 1, "auditions": 2, "seed": 1}
-DREAM = ("--model", "emoji", "--cutouts", "4", "--steps", "3", "--save-every", "3", "--auditions", "2", "--seed", "1", "-q")  # fmt: skip
+QUICK = {"model": "emoji", "image_size": 128, "cutouts": 4, "steps": 3, "save_every": 1, "auditions": 2, "seed": 1}
+DREAM = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "3", "--save-every", "3", "--auditions", "2", "--seed", "1", "-q")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from bigsleep.dreamer import image_features
 from bigsleep.origin import again, beginning, onward
 from bigsleep.state import decode, encode
 
-QUICK = {"model": "emoji", "cutouts": 4, "steps": 6, "save_every": 2, "auditions": 2, "seed": 1}
+QUICK = {"model": "emoji", "image_size": 128, "cutouts": 4, "steps": 6, "save_every": 2, "auditions": 2, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def test_pictures_of_dreams_that_shared_their_steps_are_made_again_to_the_byte(m
 
 
 def test_a_dream_that_ends_where_it_gets_no_better_ends_there_too_when_it_was_broken_off(models):
-    options = {"until": "plateau", "steps": 60, "save_every": 1, "lr": 1.0, "ema": 0.0, "schedule": "constant"}
+    options = {"until": "plateau", "steps": 30, "save_every": 1, "lr": 1.0, "ema": 0.0, "schedule": "constant"}
     whole = dreamt(models, **options)
     part = broken_off(models, 8, **options)
     assert followed(models, onward(part, "a.png"))[0] == whole.png()

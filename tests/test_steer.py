@@ -10,7 +10,7 @@ from bigsleep.layers import layers_of
 from bigsleep.origin import again, beginning
 from tests.test_origin import dreamt, followed, reread
 
-QUICK = {"model": "emoji", "cutouts": 4, "steps": 2, "save_every": 2, "auditions": 1, "seed": 1}
+QUICK = {"model": "emoji", "image_size": 128, "cutouts": 4, "steps": 2, "save_every": 2, "auditions": 1, "seed": 1}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pexpect
 import pytest
 from PIL import Image
 
-QUICK = ("--model", "emoji", "--cutouts", "4", "--steps", "2", "--auditions", "1", "--save-every", "1")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--steps", "2", "--auditions", "1", "--save-every", "1")  # fmt: skip
 COMMAND = shlex.join([sys.executable, "-m", "bigsleep"])
 
 

@@ -24,7 +24,7 @@ from tests.browser import chromium, grave_violations, watched  # noqa: F401
 from tests.conftest import offline
 from tests.test_gallery import EVIL, put
 
-QUICK = ("--model", "emoji", "--cutouts", "2", "--auditions", "1", "--layers", "1", "--save-every", "1", "--steps", "6")
+QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "2", "--auditions", "1", "--layers", "1", "--save-every", "1", "--steps", "6")  # fmt: skip
 PATIENCE = 240_000  # milliseconds; a dream takes some seconds on a machine that has nothing else to do
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from bigsleep.errors import BigsleepError, out_of_memory
 from bigsleep.models.eyes import Eye
@@ -153,6 +154,22 @@ class ResNet(nn.Module):
         return self.visual(x.contiguous(memory_format=torch.channels_last))
 
 
+class Shapes(TorchFunctionMode):
+    """Modules made inside it have weights of torch's meta device, of which nothing is computed.
+
+    That device works out what the first values of weights would be like, and loads torch's compiler for it: most of a second.
+    """
+
+    BEGIN = ("mul", "div", "fill_", "zero_", "triu_", "normal_", "uniform_", "constant_")
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if call is torch.randn:
+            call = torch.empty
+        elif getattr(call, "__name__", "") in self.BEGIN:  # of torch.nn.init too, which passes all by name
+            return args[0] if args else kwargs["tensor"]
+        return call(*args, **(kwargs or {}))
+
+
 def built(state: Mapping[str, Tensor]) -> clip_model.CLIP:
     """OpenAI's model with copies of the tensors of ``state``.
 
@@ -160,7 +177,7 @@ def built(state: Mapping[str, Tensor]) -> clip_model.CLIP:
     second that random weights take. Raises what torch does where the tensors do not fit.
     """
     table = dict(state)
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), Shapes(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
         model = clip_model.build_model(table)
     if (model.context_length, model.vocab_size) != (CONTEXT, END + 1):
