@@ -9,8 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from bigsleep.disk import temporary_beside, writing
 from bigsleep.errors import BigsleepError
-from bigsleep.picture import check_folder, temporary_beside, writing
+from bigsleep.picture import check_folder
 
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 QUALITY = {".mp4": {"crf": "20", "preset": "medium"}, ".webm": {"crf": "31", "b": "0", "row-mt": "1"}}

@@ -20,9 +20,10 @@ from urllib.parse import quote
 from PIL import Image, ImageOps
 
 from bigsleep.batch import Outcome
+from bigsleep.disk import save
 from bigsleep.errors import BigsleepError
 from bigsleep.keep import Keeper
-from bigsleep.picture import check_folder, insides, opened, plain, save
+from bigsleep.picture import check_folder, insides, opened, plain
 from bigsleep.recipe import checked_recipe, command_of, settings_of
 
 SIDE = 192  # of a thumbnail, in pixels

@@ -10,7 +10,8 @@ from typing import Protocol
 from PIL import Image
 
 from bigsleep.batch import Job, Outcome
-from bigsleep.picture import Picture, name_of, numbered, save, save_new
+from bigsleep.disk import numbered, save, save_new
+from bigsleep.picture import Picture, name_of
 
 
 class Keeper(Protocol):

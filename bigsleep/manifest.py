@@ -14,9 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bigsleep.batch import Job, Outcome, record_of
+from bigsleep.disk import save, save_new, sweep, writing
 from bigsleep.errors import BigsleepError
 from bigsleep.models.weights import cache_folder
-from bigsleep.picture import name_of, read_recipe, save, save_new, sweep, writing
+from bigsleep.picture import name_of, read_recipe
 
 
 class Manifest:

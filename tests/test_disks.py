@@ -1,16 +1,19 @@
-"""Disks that fill up, folders that vanish or become read-only, pictures that others delete, while it dreams."""
+"""Disks that fill up, folders that vanish, pictures that others delete, clocks that jump, while it dreams; what it leaves behind."""
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
+from bigsleep.disk import sweep, write_beside
 from bigsleep.picture import read_recipe
 
 QUICK = ("--model", "emoji", "--image-size", "128", "--cutouts", "4", "--auditions", "1", "--save-every", "1")
@@ -193,3 +196,52 @@ def test_pictures_that_would_have_the_same_name_are_all_kept_when_overwriting_ol
         assert done.stdout.splitlines() == ["a_cat.png", "a_cat-2.png", "a_cat-3.png", "a_cat-4.png"]
     prompts = [read_recipe(old.with_name(name))["prompt"] for name in done.stdout.splitlines()]
     assert prompts == ["a cat", "a cat", "A cat!", "A cat!"] and len(whole(old.parent)) == 4
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Another process, in the middle of writing a picture to ``out``; and its temporary file."""
+    program = "import sys; from pathlib import Path; from bigsleep.disk import write_beside\n"
+    program += "print(write_beside(b'x', Path(sys.argv[1]) / 'a.png'), flush=True); sys.stdin.read()"
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, Path(process.stdout.readline().strip())
+        process.kill()
+
+
+def test_sweeping_removes_what_killed_processes_left_and_nothing_else(writer):
+    process, left = writer
+    process.kill()
+    process.wait()
+    folder = left.parent
+    ours = write_beside(b"x", folder / "b.png")
+    # The number of a process that has gone may be another's by now: here, ours.
+    reborn = ours.with_name(f".bigsleep-{platform.node()}-{os.getpid()}-1.00-abc.tmp")
+    theirs = folder / ".bigsleep-another-machine-1-1.00-abc.tmp"
+    nobodys = [folder / ".bigsleep-.tmp", folder / f".bigsleep-{platform.node()}-b-c-d.tmp"]
+    for path in (reborn, theirs, *nobodys):
+        path.touch()
+    sweep(folder)
+    assert set(folder.iterdir()) == {ours, theirs, *nobodys}
+
+
+@pytest.mark.parametrize("dated", [0, -1, 100_000])
+@pytest.mark.parametrize("set_by", [0, 1, -1, 100_000, -100_000])
+def test_no_clock_that_jumps_makes_the_living_dead_or_the_dead_live(writer, tmp_path, monkeypatch, dated, set_by):
+    """A clock that is so many hours off when a file is dated, and set by others afterwards; Linux dates its own start by it."""
+    process, temporary = writer
+    os.utime(temporary, (time.time() + 3600 * dated,) * 2)
+    if sys.platform == "linux":
+        processes, start = tmp_path / "proc", psutil.boot_time()
+        processes.mkdir()
+        (processes / "stat").write_text(f"btime {start + 3600 * set_by:.0f}\n")
+        (processes / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(processes))
+        assert psutil.boot_time() - start == 3600 * set_by
+    sweep(temporary.parent)
+    assert temporary.exists()
+    process.kill()
+    process.wait()
+    sweep(temporary.parent)
+    assert not temporary.exists()

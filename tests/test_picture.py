@@ -1,11 +1,8 @@
 import io
 import json
 import os
-import platform
 import re
 import struct
-import subprocess
-import sys
 import threading
 import unicodedata
 import zlib
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bigsleep.disk import save_new
 from bigsleep.errors import BigsleepError
 from bigsleep.picture import (
     MOST_PIXELS,
@@ -26,10 +24,7 @@ from bigsleep.picture import (
     check_target,
     name_of,
     read_recipe,
-    save_new,
     slug_of,
-    sweep,
-    write_beside,
 )
 
 
@@ -145,24 +140,6 @@ def test_a_template_that_makes_no_file_name_is_refused(template):
     with pytest.raises(BigsleepError, match="--name") as caught:
         name_of(template, 1, 1, "a house", 1, "emoji")
     assert caught.value.usage and len(str(caught.value).splitlines()) == 1
-
-
-def test_sweeping_removes_what_killed_processes_left_and_nothing_else(tmp_path):
-    program = "import os, sys; from pathlib import Path; from bigsleep.picture import write_beside\n"
-    program += "write_beside(b'x', Path(sys.argv[1]) / 'a.png'); os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)])
-    assert len(list(tmp_path.iterdir())) == 1
-    ours = write_beside(b"x", tmp_path / "b.png")
-    theirs = tmp_path / ".bigsleep-another-machine-1-abc.tmp"
-    theirs.touch()
-    nobodys = [tmp_path / ".bigsleep-.tmp", tmp_path / f".bigsleep-{platform.node()}-b-c.tmp"]
-    for path in nobodys:
-        path.touch()
-    # The number of a process that has gone may be another's by now: here, ours.
-    reborn = write_beside(b"x", tmp_path / "c.png")
-    os.utime(reborn, (0, 0))
-    sweep(tmp_path)
-    assert set(tmp_path.iterdir()) == {ours, theirs, *nobodys}
 
 
 def test_a_picture_gives_back_what_was_put_into_it(tmp_path):

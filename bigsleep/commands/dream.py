@@ -18,11 +18,12 @@ from bigsleep.commands.options import (
     list_options,
     settings_options,
 )
+from bigsleep.disk import sweep
 from bigsleep.errors import BigsleepError
 from bigsleep.film import check_film, frames_in, write_film
 from bigsleep.keep import Files
 from bigsleep.lists import decoded, expanded, read_list
-from bigsleep.picture import check_image, check_target, sweep
+from bigsleep.picture import check_image, check_target
 from bigsleep.plan import plan_of
 from bigsleep.prompt import Prompt, parse_phrase
 from bigsleep.settings import Settings

@@ -12,9 +12,10 @@ import click
 
 from bigsleep.batch import Job, Local, Reading, job_of, read_dream
 from bigsleep.commands.options import DreamCommand, given, list_options, settings_options
+from bigsleep.disk import save, save_new
 from bigsleep.errors import BigsleepError
 from bigsleep.keep import Files
-from bigsleep.picture import Picture, check_target, read_insides, save, save_new
+from bigsleep.picture import Picture, check_target, read_insides
 from bigsleep.recipe import checked_recipe, command_of, described, differences, settings_of
 from bigsleep.settings import Settings
 from bigsleep.terminal import Say, Show, Stop, run
