@@ -11,23 +11,29 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import click
 import psutil
 
-from benchmarks.kills import WAYS, Tried, cluster, killed, listed, pace, prepare
+from benchmarks.clocks import clock_jumps
+from benchmarks.downloads import fetches_killed
+from benchmarks.kills import WAYS, Tried, cluster, killed, listed, prepare
 
 KILLS = 100
 STEPS, DREAMS = 2000, 300  # of the long run, and of the many
+LANES = 2  # tries side by side
 
 # By what tests try it: the beginnings of their names in their files.
 TESTED = {
@@ -48,7 +54,6 @@ TESTED = {
     "no network": ("test_weights", "test_offline"),
     "a cached file that has changed": ("test_weights", "test_what_has_changed", "test_a_folder_where"),
     "ten processes on an empty cache": ("test_weights", "test_ten_processes"),
-    "SIGKILL at random moments of a download": ("test_weights", "test_a_process_"),
     "a cache that is read-only or full": ("test_weights", "test_a_read_only", "test_a_full_disk"),
     "a checkpoint that is a program, a bomb, or damaged": ("test_checkpoint", "test_a_checkpoint", "test_a_torchscript", "test_a_file_that", "test_a_damaged"),
     "a config.json of absurd sizes, or none": ("test_checkpoint", "test_a_config_of", "test_a_config_that"),
@@ -104,21 +109,6 @@ def examples(statistics: str) -> dict[str, int]:
     return dict(found)
 
 
-def in_a_fork(work: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What ``work`` finds in a process of its own."""
-    read, write = os.pipe()
-    if not (number := os.fork()):
-        try:
-            os.write(write, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        text = pipe.read()
-    os.waitpid(number, 0)
-    return json.loads(text) if text else {}
-
-
 def long_run(steps: int) -> dict[str, float]:
     """Megabytes after a tenth of ``steps``, and after all."""
     from bigsleep import Dream
@@ -143,24 +133,46 @@ def many_dreams(count: int) -> dict[str, float]:
     return {"files": more_files - files, "threads": more_threads - threads, "first": first, "last": last}
 
 
-def grown(share: float) -> dict[str, Tried]:
+def grown(work: Callable[[int], dict[str, float]], count: int) -> Tried:
     """What grows where nothing should: at most 2 % of the memory, no file, no thread."""
-    rows = {}
-    steps, dreams = round(STEPS * share), round(DREAMS * share)
-    for fault, work in (
-        (f"a run of {steps} steps", lambda: long_run(steps)),
-        (f"{dreams} dreams in one process", lambda: many_dreams(dreams)),
-    ):
-        found, row = in_a_fork(work), Tried(times=1)
-        if not found:
-            row.lost.append("it ended badly")
-        else:
-            growth = found["last"] / found["first"] - 1
-            row.happened[f"{found['last']:.0f} MB, {growth:+.1%} since a tenth of it"] = 1
-            if growth > 0.02 or found.get("files", 0) > 0 or found.get("threads", 0) > 0:
-                row.lost.append(f"it grew: {found}")
-        rows[fault] = row
-    return rows
+    found, row = work(count), Tried(times=1)
+    growth = found["last"] / found["first"] - 1
+    row.happened[f"{found['last']:.0f} MB, {growth:+.1%} since a tenth of it"] = 1
+    if growth > 0.02 or found.get("files", 0) > 0 or found.get("threads", 0) > 0:
+        row.lost.append(f"it grew: {found}")
+    return row
+
+
+def tries(share: float, seed: int, home: Path) -> dict[str, Callable[[], Tried]]:
+    """What is tried in forks, by its name in the table."""
+    times, steps, dreams = max(1, round(KILLS * share)), round(STEPS * share), round(DREAMS * share)
+    found: dict[str, Callable[[], Tried]] = {}
+    for number, (name, way) in enumerate(WAYS.items()):
+        found[f"SIGKILL: {name}"] = partial(killed, way, times, seed + number, fresh(home / str(number)))
+    found["SIGKILL: a download"] = partial(fetches_killed, times, seed, fresh(home / "fetches"))
+    found["a clock that jumps while others sweep"] = partial(clock_jumps, times, seed, fresh(home / "clocks"))
+    found[f"{dreams} dreams in one process"] = partial(grown, many_dreams, dreams)
+    found[f"a run of {steps} steps"] = partial(grown, long_run, steps)
+    return found
+
+
+def side_by_side(works: dict[str, Callable[[], Tried]], folder: Path) -> Iterator[tuple[str, Tried]]:
+    """What each work comes to, in forks, one a core; the last begin first, for they take longest."""
+    waiting, running = list(works.items()), dict[int, tuple[str, Path]]()
+    while waiting or running:
+        while waiting and len(running) < LANES:
+            name, work = waiting.pop()
+            answer = folder / f"{len(waiting)}.answer"
+            if not (number := os.fork()):
+                try:
+                    answer.write_bytes(pickle.dumps(work()))
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
+            running[number] = name, answer
+        name, answer = running.pop(os.wait()[0])
+        yield name, pickle.loads(answer.read_bytes()) if answer.exists() else Tried(lost=["it ended badly"])
 
 
 def found(share: float, seed: int, ray: bool) -> Iterator[tuple[str, Tried]]:
@@ -168,18 +180,15 @@ def found(share: float, seed: int, ray: bool) -> Iterator[tuple[str, Tried]]:
     if share >= 1:
         yield from tested().items()
     prepare()
-    times = max(1, round(KILLS * share))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["BIGSLEEP_CACHE"] = str(home / "cache")
-        seconds = pace(home)
-        for number, (name, way) in enumerate(WAYS.items()):
-            yield f"SIGKILL: {name}", killed(way, times, seed + number, seconds, fresh(home / str(number)))
+        yield from side_by_side(tries(share, seed, home), home)
         if ray:
             with cluster(workers=2) as address:
-                way = listed("--ray", address, shards=2, pictures=4.0, loading=8.0)
-                yield "SIGKILL: the driver of a list on Ray", killed(way, times, seed, seconds, fresh(home / "ray"))
-    yield from grown(share).items()
+                way = listed("--ray", address, shards=2, early=0.8)
+                times = max(1, round(KILLS * share))
+                yield "SIGKILL: the driver of a list on Ray", killed(way, times, seed, fresh(home / "ray"))
 
 
 @click.command()
@@ -210,8 +219,10 @@ def fresh(folder: Path) -> Path:
 
 
 def table(rows: dict[str, Tried]) -> str:
+    """The rows under their heads: what tests try as it is written here, then kills, then what grows."""
     head = ["| fault | tried | what happened | lost |", "|---|---:|---|---:|"]
-    return "\n".join(head + [line(fault, row) for fault, row in rows.items()])
+    ordered = sorted(rows, key=lambda fault: (fault not in TESTED, not fault.startswith("SIGKILL")))
+    return "\n".join(head + [line(fault, rows[fault]) for fault in ordered])
 
 
 def line(fault: str, row: Tried) -> str:

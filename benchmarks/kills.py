@@ -1,7 +1,7 @@
 """The command in forks of this process, where models lie loaded, killed at random moments, and told to go on.
 
 A fork proves what a fresh interpreter would, for what counts is what lies on the disk; and it takes no four seconds to begin. Its
-pictures are 64 px small, so that more of the moments are those in which something is written.
+dreams are short and its disk is slow, so that more of the moments are those in which something is written.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ from pathlib import Path
 
 from PIL import Image
 
-QUICK = ("--model", "emoji", "--layers", "1", "--cutouts", "1", "--auditions", "1", "--steps", "3", "--save-every", "1")
+QUICK = ("--model", "emoji", "--layers", "1", "--cutouts", "1", "--auditions", "1", "--save-every", "1")
 THINGS = ("cat", "dog", "owl", "house", "boat", "apple", "tree", "star", "heart", "fish", "moon", "hat")
-LISTING = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in THINGS]
+LISTING = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in THINGS]
+SYNC = 0.02  # seconds that a disk takes to have written: one that turns
 
 
 @dataclass
@@ -55,43 +57,75 @@ def prepare() -> None:
 
 
 class Fork:
-    """``bigsleep ARGS`` in a fork, its streams in the files ``log.out`` and ``log.err``."""
+    """``work`` in a fork of this process, its streams in the files ``log.out`` and ``log.err``."""
 
-    def __init__(self, args: list[str], log: Path) -> None:
-        self.log, self.number = log, os.fork()
+    def __init__(self, work: Callable[[], object], log: Path) -> None:
+        self.log, self.number, self.code = log, os.fork(), 0
         if self.number:
             return
         code = 70
         try:
             for number, ending in ((1, ".out"), (2, ".err")):
                 os.dup2(os.open(log.with_suffix(ending), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-            from bigsleep.commands import main
-
-            main(args)
+            slow_down()
+            work()
+            code = 0
         except SystemExit as end:
-            sys.stdout.flush()
             code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
     def kill_after(self, seconds: float) -> bool:
-        """Whether it ran that long, and is now killed."""
+        """Whether it ran that long, and is now killed; else ``code`` is what it ended with."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if os.waitpid(self.number, os.WNOHANG)[0]:
-                return False
+        while not self.over():
+            if time.monotonic() >= until:
+                os.kill(self.number, signal.SIGKILL)
+                os.waitpid(self.number, 0)
+                return True
             time.sleep(0.002)
-        os.kill(self.number, signal.SIGKILL)
-        os.waitpid(self.number, 0)
-        return True
+        return False
+
+    def over(self) -> bool:
+        number, status = os.waitpid(self.number, os.WNOHANG)
+        self.code = os.waitstatus_to_exitcode(status)
+        return bool(number)
 
     def ended(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+        """What it ends with, waited for."""
+        self.code = os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+        return self.code
+
+    def complaints(self) -> list[str]:
+        """That it ended badly, if it did."""
+        said = self.log.with_suffix(".err").read_text()
+        return [f"it ended with {self.code}: {said[-300:]}"] if self.code else []
 
     def printed(self) -> list[Path]:
         """The paths that were printed whole."""
         text = self.log.with_suffix(".out").read_text()
         return [Path(line) for line in text.split("\n")[:-1]]
+
+
+def slow_down() -> None:
+    sync = os.fsync
+
+    def slowly(file: int) -> None:
+        time.sleep(SYNC)
+        sync(file)
+
+    os.fsync = slowly
+
+
+def bigsleep(args: list[str]) -> Callable[[], object]:
+    """The command, to be run in a fork."""
+    from bigsleep.commands import main
+
+    return lambda: main(args)
 
 
 def wanting(folder: Path, paths: set[Path]) -> Iterator[str]:
@@ -106,37 +140,39 @@ def wanting(folder: Path, paths: set[Path]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to dream: the commands that run side by side in ``folder``, and what the folder holds in the end."""
+    """A way to dream: the commands that run side by side in ``folder``, and what is wrong with the folder in the end.
+
+    ``early`` is the part of their life in which they are killed.
+    """
 
     commands: Callable[[Path], list[list[str]]]
-    complete: Callable[[Path, set[Path]], list[str]]
-    pictures: float  # that are made in the time within which it is killed, the models' loading aside
-    loading: float = 0.0  # seconds
+    complete: Callable[[Path], list[str]]
+    early: float = 1.0
 
 
 def alone(*options: str) -> Way:
     def commands(folder: Path) -> list[list[str]]:
-        return [["a cat", *QUICK, "-q", "--output-dir", str(folder), *options]]
+        return [["a cat", *QUICK, "--steps", "3", "-q", "--output-dir", str(folder), *options]]
 
-    return Way(commands, lambda folder, printed: leftover(folder), 1.3)
+    return Way(commands, leftover)
 
 
-def listed(*options: str, shards: int = 1, pictures: float = 4.0, loading: float = 0.0) -> Way:
+def listed(*options: str, shards: int = 1, early: float = 0.2) -> Way:
     def commands(folder: Path) -> list[list[str]]:
         listing = folder.parent / "list.txt"
         listing.write_text("".join(f"{prompt}\n" for prompt in LISTING))
-        args = ["batch", str(listing), *QUICK, "-q", "--output-dir", str(folder), *options]
+        args = ["batch", str(listing), *QUICK, "--steps", "1", "-q", "--output-dir", str(folder), *options]
         return [args if shards == 1 else [*args, "--shard", f"{i + 1}/{shards}"] for i in range(shards)]
 
-    return Way(commands, all_made, pictures, loading)
+    return Way(commands, all_made, early)
 
 
 def leftover(folder: Path) -> list[str]:
     return [f"{path.name} was left behind" for path in folder.glob(".bigsleep-*.tmp")]
 
 
-def all_made(folder: Path, printed: set[Path]) -> list[str]:
-    """What is wrong with a list's folder when it is done: each prompt has one picture and one record, its path was printed."""
+def all_made(folder: Path) -> list[str]:
+    """What is wrong with a list's folder when it is done: each prompt has one picture and one record, none was left half."""
     from bigsleep.picture import read_recipe
 
     pictures = sorted(folder.glob("*.png"))
@@ -153,56 +189,53 @@ WAYS = {
     "a dream with `--overwrite`": alone("--overwrite"),
     "a dream with `--save-progress`": alone("--save-progress"),
     "a list": listed(),
-    "a list with `--parallel 4`": listed("--parallel", "4", pictures=6.0),
-    "a list in two shards in one folder": listed(shards=2, pictures=6.0),
+    "a list with `--parallel 4`": listed("--parallel", "4", early=0.3),
+    "a list in two shards in one folder": listed(shards=2),
 }
 
 
-def killed(way: Way, times: int, seed: int, pace: float, folder: Path) -> Tried:
-    """Kill a way of dreaming at ``times`` random moments, each going on with what the one before has left.
-
-    ``pace`` are the seconds of a picture here.
-    """
+def killed(way: Way, times: int, seed: int, folder: Path) -> Tried:
+    """Kill a way of dreaming at ``times`` random moments, each going on with what the one before has left."""
     chance, tried, printed = random.Random(seed), Tried(), set[Path]()
+    life = finish(way, folder, tried, printed)
     out = folder / "out"
+    clear(out, printed)
     while tried.times < times:
         out.mkdir(exist_ok=True)
         commands = way.commands(out)
-        forks = [Fork(args, folder / f"log{i}") for i, args in enumerate(commands)]
-        moment = chance.uniform(0, way.pictures * pace + way.loading)
+        forks = [Fork(bigsleep(args), folder / f"log{i}") for i, args in enumerate(commands)]
+        moment = chance.uniform(0, way.early * life)
         fell = [fork.kill_after(moment if i == 0 else 0.0) for i, fork in enumerate(forks)]
         printed |= {path for fork in forks for path in fork.printed()}
         tried.times += sum(fell)
         tried.happened["in the middle of a write"] += any(fell) and bool(leftover(out))
-        tried.lost += wanting(out, printed)
+        tried.lost += [*wanting(out, printed), *(what for fork in forks for what in fork.complaints())]
         if not any(fell) and "batch" in commands[0]:  # done: the next one begins anew
             tried.happened["times a list came to its end, all whole"] += 1
-            tried.lost += way.complete(out, printed)
-            shutil.rmtree(out)
-            printed.clear()
+            tried.lost += way.complete(out)
+            clear(out, printed)
     finish(way, folder, tried, printed)
+    tried.happened["whole pictures in the end"] = len(list(out.glob("*.png")))
     return tried
 
 
-def finish(way: Way, folder: Path, tried: Tried, printed: set[Path]) -> None:
-    """Let it go on to its end once."""
-    out = folder / "out"
+def clear(folder: Path, printed: set[Path]) -> None:
+    shutil.rmtree(folder)
+    printed.clear()
+
+
+def finish(way: Way, folder: Path, tried: Tried, printed: set[Path]) -> float:
+    """Let it go on to its end once; the seconds that this takes."""
+    began, out = time.monotonic(), folder / "out"
     out.mkdir(exist_ok=True)
-    for i, args in enumerate(way.commands(out)):
-        fork = Fork(args, folder / f"log{i}")
-        if fork.ended() != 0:
-            tried.lost.append(f"it did not go on: {fork.log.with_suffix('.err').read_text()[-300:]}")
+    forks = [Fork(bigsleep(args), folder / f"log{i}") for i, args in enumerate(way.commands(out))]
+    for fork in forks:
+        fork.ended()
+        tried.lost += fork.complaints()
         printed |= set(fork.printed())
-    tried.happened["whole pictures in the end"] += len(list(out.glob("*.png")))
-    tried.lost += [*wanting(out, printed), *way.complete(out, printed)]
-
-
-def pace(folder: Path) -> float:
-    """Seconds of a dream in a fork."""
-    began = time.monotonic()
-    for args in alone().commands(folder):
-        assert Fork(args, folder / "log").ended() == 0, (folder / "log.err").read_text()
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    tried.lost += [*wanting(out, printed), *way.complete(out)]
+    return seconds
 
 
 @contextlib.contextmanager

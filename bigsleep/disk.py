@@ -84,18 +84,23 @@ def sweep(folder: Path) -> None:
 def birth(number: int) -> str:
     """When the process of this number began, for numbers are given out again; empty where there is none.
 
-    Not by the dates of files, which go wrong with the clock: a process's is counted from the machine's start.
+    By no clock that can be set, for dates go wrong with it.
     """
     import psutil
 
-    # On Linux psutil adds that start, which moves whenever the clock is set; asked for first, older versions add the same.
-    start = psutil.boot_time() if sys.platform == "linux" else 0.0
-    try:
-        return f"{psutil.Process(number).create_time() - start:.2f}"
-    except psutil.NoSuchProcess:
+    if sys.platform != "linux":
+        try:
+            return f"{psutil.Process(number).create_time():.2f}"
+        except psutil.NoSuchProcess:
+            return ""
+        except psutil.AccessDenied as error:  # it lives, and is somebody else's
+            raise PermissionError(str(error)) from error
+    try:  # psutil's is a date here, counted from the machine's start, which moves whenever the clock is set
+        return Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        if psutil.pid_exists(number):  # and is hidden from us
+            raise
         return ""
-    except psutil.AccessDenied as error:  # it lives, and is somebody else's
-        raise PermissionError(str(error)) from error
 
 
 def current_umask() -> int:

@@ -7,10 +7,12 @@ import http.server
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 Handler = http.server.BaseHTTPRequestHandler
 Play = Callable[[Handler, bytes], None]
@@ -47,7 +49,12 @@ def serving(certificates: ssl.SSLContext | None = None) -> Iterator[Host]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *told: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # as when a client was killed
+                super().handle_error(*told)
+
+    server = Server(("127.0.0.1", 0), Answering)
     if certificates is not None:
         server.socket = certificates.wrap_socket(server.socket, server_side=True)
     host.url = f"{'http' if certificates is None else 'https'}://localhost:{server.server_port}"

@@ -229,7 +229,7 @@ def test_sweeping_removes_what_killed_processes_left_and_nothing_else(writer):
 @pytest.mark.parametrize("dated", [0, -1, 100_000])
 @pytest.mark.parametrize("set_by", [0, 1, -1, 100_000, -100_000])
 def test_no_clock_that_jumps_makes_the_living_dead_or_the_dead_live(writer, tmp_path, monkeypatch, dated, set_by):
-    """A clock that is so many hours off when a file is dated, and set by others afterwards; Linux dates its own start by it."""
+    """A clock that is so many hours off when a file is dated, and set by others afterwards; Linux dates its start by it."""
     process, temporary = writer
     os.utime(temporary, (time.time() + 3600 * dated,) * 2)
     if sys.platform == "linux":

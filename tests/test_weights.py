@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -274,37 +273,16 @@ def test_a_process_that_is_killed_while_it_fetches_blocks_nobody_and_its_part_is
     assert host.ranges() == [None, "bytes=20000-"] and time.monotonic() - began < 5
 
 
-@pytest.mark.slow
-def test_a_process_may_be_killed_at_any_moment_of_a_fetch(host):
-    def slowly(handler, data):
-        """The file, or the rest of it, over a second and a half."""
-        wanted = handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
-        offset = int(wanted) if handler.headers.get("If-Range") == faulty.VERSION else 0
-        span = {"Content_Range": f"bytes {offset}-{len(data) - 1}/{len(data)}"} if offset else {}
-        faulty.head(handler, 206 if offset else 200, Content_Length=len(data) - offset, ETag=faulty.VERSION, **span)
-        for begin in range(offset, len(data), len(data) // 30):
-            handler.wfile.write(data[begin : begin + len(data) // 30])
-            time.sleep(0.05)
-
-    host.plays["/x"], moments = [slowly], random.Random(1)
-    model, whole = published(source(host)), 0
-    for _ in range(20):
-        killed = process(model.sources[0].address)
-        while not host.asked and killed.poll() is None:
-            time.sleep(0.01)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            killed.wait(timeout=moments.uniform(0, 2.5))
-        killed.kill()
-        killed.communicate()
-        if (cache_folder() / "a-model/model.bin").exists():
-            assert in_cache() == {"model.bin": CONTENT}
-            assert find(model, quiet=True).read_bytes() == CONTENT
-            shutil.rmtree(cache_folder())
-            whole += 1
-        else:
-            assert in_cache() == {}
-        host.asked.clear()
-    assert 0 < whole < 20, "some were killed before the end, and some not"
+def test_a_kill_between_the_last_byte_and_the_final_name_costs_nothing(host):
+    """As while a mirror's file is compared with the model that it should be."""
+    killing = "from dataclasses import replace; import os\n"
+    killing += "find(replace(model, check=lambda _: os.kill(os.getpid(), 9)))"
+    model = published(source(host))
+    process(model.sources[0].address, killing).wait(timeout=60)
+    assert in_cache() == {} and len(host.asked) == 1
+    assert find(model, quiet=True).read_bytes() == CONTENT and len(host.asked) == 1
+    names = {path.name for path in (cache_folder() / "a-model").iterdir()}
+    assert names == {"model.bin", "model.bin.json", ".lock"}
 
 
 @contextlib.contextmanager

@@ -73,6 +73,11 @@ class Note:
     digest: str = ""
 
 
+def note_of(part: Path) -> Path:
+    """The file beside a part that has its :class:`Note`."""
+    return part.with_name(part.name + ".json")
+
+
 class Session(requests.Session):
     """Follows redirects, but not from https to plain http."""
 
@@ -88,7 +93,8 @@ def fetch(
 ) -> tuple[str, bool]:
     """Fetch ``url`` to the file ``part``; its SHA-256, and whether it was compared with a digest known beforehand.
 
-    A part that is there already is gone on with, if it is of this address and the server still has that version.
+    A part that is there already is gone on with, if it is of this address and the server still has that version. Its note
+    (:func:`note_of`) stays beside it: to be deleted when the part has its final name, and a kill costs nothing any more.
 
     Parameters
     ----------
@@ -118,7 +124,7 @@ class Download:
         self.url, self.part, self.most, self.sha256, self.etag_is_md5 = url, part, most, sha256, etag_is_md5
         self.quiet, self.session = quiet, session
         self.reached = self.told = False  # whether the server has ever answered, and the user knows
-        self.note_file = part.with_name(part.name + ".json")
+        self.note_file = note_of(part)
         self.note = self.known_part()
 
     def known_part(self) -> Note:
@@ -247,7 +253,6 @@ class Download:
             if whole_at_once:
                 raise FetchFailed(reason)
             raise Interrupted(reason, pause=0)
-        self.note_file.unlink(missing_ok=True)
         return digest, bool(wanted)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
+from bigsleep.disk import sweep, write_beside
 from bigsleep.errors import BigsleepError
-from bigsleep.models.fetch import FetchFailed, fetch, is_hex, sha256_of
+from bigsleep.models.fetch import FetchFailed, fetch, is_hex, note_of, sha256_of
 
 log = logging.getLogger("bigsleep")
 
@@ -241,9 +242,8 @@ def write_record(record: Record, path: Path) -> None:
     """Remember what is, or is about to be, at ``path``."""
     file = record_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(record)))
-    os.replace(temporary, file)
+    sweep(file.parent)
+    os.replace(write_beside(json.dumps(asdict(record)).encode(), file), file)
 
 
 def intact(path: Path, known: set[str], again: bool = False) -> bool:
@@ -318,6 +318,7 @@ def fetch_any(model: Published, quiet: bool) -> Path:
             continue
         write_record(record_of(part, sha256, source.address, verified), target)
         os.replace(part, target)
+        note_of(part).unlink(missing_ok=True)
         return target
     raise WeightsMissing(
         f"{model.name} could not be fetched from {', nor from '.join(failures)}: {by_hand(model)}",
@@ -332,6 +333,7 @@ def check_part(model: Published, part: Path) -> None:
         model.check(part)
     except BigsleepError as error:
         part.unlink()
+        note_of(part).unlink(missing_ok=True)
         raise FetchFailed(f"what came is another file: {error}") from error
 
 
