@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from bigsleep.batch import Job, Local, Outcome, reason
-from bigsleep.errors import BigsleepError
+from bigsleep.errors import BigsleepError, ShortOfMemory
 from bigsleep.settings import Settings
 
 RECRUIT = 5.0  # seconds between two looks for nodes that have come
 CONNECT = 5.0  # seconds for the head node to answer
 LIVES = 3  # workers that a job may take down before it is given up
+LESS = "where memory is short, a lower --parallel or a larger --cpus-per-worker takes less"
 
 
 class Worker:
@@ -97,6 +98,7 @@ class Cluster:
         self.idle: list[Any] = []
         self.told: set[str] = set()
         self.stillborn = 0  # workers that died before any had loaded its models; -1 once one has
+        self.proven = False  # whether any worker has made a picture
         self.stopping = False
 
     def stop(self) -> None:
@@ -168,8 +170,13 @@ class Cluster:
             if not jobs:
                 self.count_stillborn(error)
             return self.bury(jobs, waiting, deaths)
+        if self.proven and any(isinstance(outcome.error, ShortOfMemory) for outcome in found if jobs):
+            # Others can, or it could itself; and who fails is soon free, and would fail all that waits.
+            self.ray.kill(worker)
+            return self.bury(jobs, waiting, deaths)
         self.idle.append(worker)
         if jobs:
+            self.proven = self.proven or any(outcome.error is None for outcome in found)
             return found
         self.stillborn = -1
         for line in set(found) - self.told:
@@ -183,6 +190,8 @@ class Cluster:
             return
         self.stillborn += 1
         if self.stillborn >= LIVES:
+            if isinstance(error, self.ray.exceptions.OutOfMemoryError):
+                raise BigsleepError(f"no worker of the Ray cluster starts, for its nodes' memory ends: {LESS}")
             last = str(error).strip().splitlines()[-1]
             raise BigsleepError(f"no worker of the Ray cluster starts ({last}): is bigsleep installed on its nodes?")
 
@@ -193,5 +202,5 @@ class Cluster:
         if spared:
             self.note(f"a worker died; others get its prompts: {', '.join(repr(job.prompt) for job in spared)}")
         waiting.extendleft(reversed(spared))
-        error = BigsleepError(f"{LIVES} workers died while they dreamt of it")
+        error = BigsleepError(f"{LIVES} workers died while they dreamt of it: {LESS}")
         return [Outcome(job, error=error) for job in jobs if job not in spared]

@@ -1,4 +1,4 @@
-"""The one exception that a user can cause, and the one that a machine can."""
+"""The one exception that a user can cause, and the ones that a machine can."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class BigsleepError(Exception):
     def __init__(self, message: str, *, usage: bool = False) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class ShortOfMemory(BigsleepError):
+    """A dream for which there is too little memory where it was to be dreamt."""
 
 
 # Of torch's CPU allocator, of safetensors, of oneDNN, which says no more, and of the loader of torch's own libraries.

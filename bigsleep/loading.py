@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bigsleep.budget import fitting_steps, pace
-from bigsleep.errors import BigsleepError, out_of_memory
+from bigsleep.errors import BigsleepError, ShortOfMemory, out_of_memory
 from bigsleep.models.catalogue import check_names, generator_row, load_generator, load_perceptor
 from bigsleep.models.generator import Generator
 from bigsleep.models.perceptor import Perceptor
@@ -106,9 +106,9 @@ class Models:
         return cls(generator, perceptor, model, clip, device, precision, settings.compile)
 
 
-def too_small(device: object, model: str) -> BigsleepError:
+def too_small(device: object, model: str) -> ShortOfMemory:
     """What to say where memory ends."""
-    return BigsleepError(
+    return ShortOfMemory(
         f"{device} has too little memory for {model}: close other programs, or give a smaller --image-size or --model"
     )
 

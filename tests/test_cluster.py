@@ -1,12 +1,15 @@
 """Lists on a Ray cluster: the handing out of jobs whatever dies, and a real cluster of two nodes."""
 
+import contextlib
 import json
 import logging
 import random
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from bigsleep import BigsleepError, Settings
 from bigsleep.batch import Outcome, jobs_of
 from bigsleep.cluster import LIVES, Cluster
+from bigsleep.errors import ShortOfMemory
 
 
 class RayError(Exception):
@@ -25,14 +29,22 @@ class RayTaskError(RayError):
         self.cause = cause
 
 
+class OutOfMemoryError(RayError):
+    pass
+
+
 class FakeRay:
-    """As much of Ray as the driver uses. Calls end in any order; ``deadly`` jobs and bad luck take workers down."""
+    """As much of Ray as the driver uses. Calls end in any order; ``deadly`` jobs and bad luck take workers down.
 
-    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    The first ``short`` workers have memory for ``bears`` jobs and no more.
+    """
 
-    def __init__(self, chance, slots=3, luck=1.0, deadly=(), refusal=None, trouble=None):
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError, OutOfMemoryError=OutOfMemoryError)
+
+    def __init__(self, chance, slots=3, luck=1.0, deadly=(), refusal=None, trouble=None, short=0, bears=1):
         self.chance, self.slots, self.luck, self.deadly, self.refusal = chance, slots, luck, deadly, refusal
-        self.trouble, self.calls, self.ended, self.workers = trouble, {}, 0, 0
+        self.trouble, self.short, self.bears = trouble, short, bears
+        self.calls, self.ended, self.workers = {}, 0, 0
 
     def init(self, *_, **__): ...
 
@@ -47,11 +59,18 @@ class FakeRay:
 
     def start(self, *_):
         self.workers += 1
-        alive = [True]
-        return SimpleNamespace(
-            load=SimpleNamespace(remote=lambda _: self.call(alive, ["a note"])),
-            run=SimpleNamespace(remote=lambda jobs: self.call(alive, [Outcome(job, share=1.0) for job in jobs], jobs)),
-        )
+        alive, done, short = [True], [], self.workers <= self.short
+
+        def dreamt(jobs):
+            error = ShortOfMemory("too little") if short and len(done) >= self.bears else None
+            done.extend(jobs)
+            return self.call(alive, [Outcome(job, share=1.0, error=error) for job in jobs], jobs)
+
+        load = SimpleNamespace(remote=lambda _: self.call(alive, ["a note"]))
+        return SimpleNamespace(load=load, run=SimpleNamespace(remote=dreamt), alive=alive)
+
+    def kill(self, worker):
+        worker.alive[0] = False
 
     def call(self, alive, answer, jobs=()):
         self.calls[len(self.calls)] = alive, answer, jobs
@@ -126,6 +145,20 @@ def test_trouble_inside_a_worker_fails_its_job_and_no_other(monkeypatch):
     assert outcomes.pop("trouble").args == ("RuntimeError: CUDA error",) and set(outcomes.values()) == {None}
 
 
+def test_a_worker_whose_memory_ends_is_replaced_and_fails_nothing_that_others_can_do(monkeypatch):
+    fake = FakeRay(random.Random(1), slots=3, short=2)
+    cluster, notes = cluster_of(fake, monkeypatch)
+    outcomes = list(cluster.outcomes(jobs_of(map(str, range(20)), Settings())))
+    assert len(outcomes) == 20 and not any(outcome.error for outcome in outcomes)
+    assert fake.workers == 5 and sum("a worker died" in note for note in notes) == 2
+
+
+def test_where_memory_is_too_small_everywhere_each_job_says_so_at_once(monkeypatch):
+    cluster, _ = cluster_of(FakeRay(random.Random(1), slots=1, short=1, bears=0), monkeypatch)
+    outcomes = list(cluster.outcomes(jobs_of(["a", "b"], Settings())))
+    assert [type(outcome.error) for outcome in outcomes] == [ShortOfMemory] * 2
+
+
 def test_a_cluster_without_room_for_a_worker_is_refused(monkeypatch):
     cluster, _ = cluster_of(FakeRay(random.Random(1), slots=3), monkeypatch, cpus=4)
     with pytest.raises(BigsleepError, match="--cpus-per-worker"):
@@ -153,18 +186,104 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         Cluster("", None)
 
 
-@pytest.mark.slow
-def test_two_nodes_one_killed_midway_make_each_picture_once_with_the_bytes_of_a_local_run(bigsleep):
+@contextlib.contextmanager
+def real(**head):
+    """A real cluster of this machine."""
     from ray.cluster_utils import Cluster as Nodes
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    nodes = Nodes(initialize_head=True, head_node_args=head | {"include_dashboard": False})
+    try:
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+def processes_of(node):
+    """A node's own process, and its workers that dream."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return raylet, [child for child in raylet.children() if "".join(child.cmdline()[:1]).startswith("ray::Worker")]
+
+
+PROMPTS = [f"cat {number}" for number in range(8)]
+
+
+class Listed:
+    """A list on a cluster, once both workers dream."""
+
+    def __init__(self, bigsleep, nodes) -> None:
+        self.folder = bigsleep.keywords["cwd"]
+        args = ("--model", "emoji", "--steps", "12", "--auditions", "1", "--output-dir", "out", "--json")
+        command = [sys.executable, "-m", "bigsleep", "batch", "-", *args, "--ray", nodes.address]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=self.folder, text=True, **pipes)
+        self.process.stdin.write("".join(f"{prompt}\n" for prompt in PROMPTS))
+        self.process.stdin.close()
+        self.printed = [self.process.stdout.readline() for _ in range(2)]
+
+    def made(self) -> str:
+        """What it said, when each picture has been made once, and recorded."""
+        self.printed += self.process.stdout.readlines()
+        said = self.process.stderr.read()
+        assert self.process.wait(timeout=60) == 0, said
+        assert sorted(json.loads(line)["prompt"] for line in self.printed) == PROMPTS
+        records = (self.folder / "out/manifest.jsonl").read_text().splitlines()
+        assert len(records) == len(list((self.folder / "out").glob("*.png"))) == len(PROMPTS)
+        return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "dead"), [(2, False), (8, True)], ids=["waited for", "taken for dead"])
+def test_a_node_that_is_slow_but_not_dead_costs_nothing(bigsleep, seconds, dead):
+    """Stopped as a whole, and going on later: before Ray gives it up, or when its prompts are long with others."""
+    patience = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 8}
+    with real(num_cpus=1, _system_config=patience | {"health_check_initial_delay_ms": 0}) as nodes:
+        slow = nodes.add_node(num_cpus=1)
+        listed = Listed(bigsleep, nodes)
+        raylet, workers = processes_of(slow)
+        for process in (raylet, *workers):
+            process.suspend()
+        time.sleep(seconds)
+        for process in (raylet, *workers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        assert ("a worker died" in listed.made()) == dead
+
+
+def limited(worker):
+    worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms,) * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ends", [limited, psutil.Process.kill], ids=["its limit", "the kernel's killer"])
+def test_a_worker_whose_memory_ends_midway_costs_no_picture(bigsleep, ends):
+    with real(num_cpus=2) as nodes:
+        listed = Listed(bigsleep, nodes)
+        dreaming = []
+        while not dreaming:
+            dreaming = [worker for worker in processes_of(nodes.head_node)[1] if ".run" in worker.cmdline()[0]]
+        ends(dreaming[0])
+        assert "a worker died; others get its prompts" in listed.made()
+
+
+@pytest.mark.slow
+def test_nodes_without_memory_for_any_worker_end_it_in_a_line_that_says_what_to_lower(bigsleep, monkeypatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    with real(num_cpus=1) as nodes:
+        done = bigsleep("batch", "-", "--model", "emoji", "-q", "--ray", nodes.address, input="a cat\n")
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert "memory ends" in done.stderr and "--parallel" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_nodes_one_killed_midway_make_each_picture_once_with_the_bytes_of_a_local_run(bigsleep):
     folder = bigsleep.keywords["cwd"]
     things = ("cat", "house", "apple", "boat", "flower wearing a hat", "bird at night")
     prompts = [f"a {colour} {thing}" for colour in ("red", "green", "yellow", "dark") for thing in things]
     listing = "".join(f"{prompt}\n" for prompt in prompts)
     args = ["batch", "-", "--model", "emoji", "--steps", "12", "--auditions", "2", "--seed", "5", "-q", "--json"]
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
+    with real(num_cpus=1) as nodes:
         second = nodes.add_node(num_cpus=1)
         command = [sys.executable, "-m", "bigsleep", *args, "--output-dir", "ray", "--ray", nodes.address]
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -174,8 +293,6 @@ def test_two_nodes_one_killed_midway_make_each_picture_once_with_the_bytes_of_a_
         nodes.remove_node(second, allow_graceful=False)
         printed += process.stdout.readlines()
         assert process.wait(timeout=60) == 0
-    finally:
-        nodes.shutdown()
     made = [json.loads(line) for line in printed]
     assert sorted(record["prompt"] for record in made) == sorted(prompts)
     local = bigsleep(*args, "--output-dir", "local", "--threads", "1", input=listing)
