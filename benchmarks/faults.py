@@ -51,9 +51,9 @@ TESTED = {
     "redirects: to plain http, and without end": ("test_fetch", "test_a_redirect", "test_redirects_without"),
     "any of these in a row": ("test_fetch", "test_whatever_happens"),
     "an address that has nothing, or another model": ("test_weights", "test_the_next_address", "test_a_mirrors_"),
-    "no network": ("test_weights", "test_offline"),
-    "a cached file that has changed": ("test_weights", "test_what_has_changed", "test_a_folder_where"),
-    "ten processes on an empty cache": ("test_weights", "test_ten_processes"),
+    "no network": ("test_weights test_cli_models", "test_offline"),
+    "a cached file that has changed": ("test_weights test_cli_models", "test_what_has_changed", "test_a_folder_where", "test_verify_"),
+    "ten processes on an empty cache; a lock whose holder died": ("test_weights", "test_ten_processes", "test_a_process_", "test_a_kill_"),
     "a cache that is read-only or full": ("test_weights", "test_a_read_only", "test_a_full_disk"),
     "a checkpoint that is a program, a bomb, or damaged": ("test_checkpoint", "test_a_checkpoint", "test_a_torchscript", "test_a_file_that", "test_a_damaged"),
     "a config.json of absurd sizes, or none": ("test_checkpoint", "test_a_config_of", "test_a_config_that"),
@@ -62,8 +62,13 @@ TESTED = {
     "any text for a prompt": ("test_picture test_prompt", "test_every_prompt", "test_spellings", "test_any"),
     "any bytes, table or JSON for a list": ("test_lists", "test_"),
     "folders that vanish, disks that fill up or lock, pictures deleted": ("test_disks", "test_"),
+    "packages away that only tests import": ("test_lean", "test_a_dream_needs", "test_nor_does"),
     "streams closed, full or slow; terminals that go away": ("test_streams", "test_"),
-    "Ray: workers and nodes that die": ("test_cluster", "test_"),
+    "Ray: workers and nodes that die, or never come": (
+        "test_cluster", "test_whatever_dies", "test_a_job_that", "test_two_nodes", "test_models_that", "test_a_cluster_", "test_trouble",
+    ),
+    "Ray: workers whose memory ends": ("test_cluster", "test_a_worker_whose", "test_where_memory", "test_nodes_without"),
+    "Ray: nodes that are slow but not dead": ("test_cluster", "test_a_node_that_is_slow"),
 }  # fmt: skip
 
 
@@ -72,7 +77,17 @@ def tested() -> dict[str, Tried]:
     files = sorted({f"tests/{name}.py" for names, *_ in TESTED.values() for name in names.split()})
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        options = ["-q", "-p", "no:cacheprovider", "--hypothesis-show-statistics", f"--junitxml={report}"]
+        options = [
+            "-q",
+            "-n",
+            str(LANES),
+            "--dist",
+            "worksteal",
+            "-p",
+            "no:cacheprovider",
+            "--hypothesis-show-statistics",
+            f"--junitxml={report}",
+        ]
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], capture_output=True, text=True)
         if not report.exists():
             raise click.ClickException(f"the tests did not run: {(done.stdout + done.stderr)[-500:]}")

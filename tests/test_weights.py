@@ -327,8 +327,11 @@ def test_a_full_disk_says_so_and_leaves_nothing_under_a_final_name(host, play):
         subprocess.run(["umount", cache_folder()], check=True)
 
 
-def test_the_published_configurations_are_the_published_files():
-    """The 256's SHA-256 is public; the library's defaults are the 128's."""
+def test_the_published_files_are_the_ones_whose_hashes_are_public():
+    """The 256's SHA-256s are public; the library's defaults are the 128's."""
+    (weights,) = PUBLISHED["biggan-deep-256"].sources
+    assert PUBLISHED["biggan-deep-256"].size == 234_411_737
+    assert weights.sha256 == "5900ef4065047e3aa0d1b66197b7f2664dceb59b27080e414ad57e203c485bc5"
     config = BigGANConfig.from_dict(biggan_table("biggan-deep-256")).to_json_string().encode()
     assert len(config) == 715
     assert hashlib.sha256(config).hexdigest() == "edd106f65ff28ee1638491a978cfa6bc50dfa0344aab70749a7b8eb08bbec677"
