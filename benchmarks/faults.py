@@ -2,9 +2,10 @@
 
     python -m benchmarks.faults [--share 0.1] [--seed 1]
 
-Kills come at random moments of commands that run in forks (see ``kills.py``); what a test tries already is tried by it, with
-the number of examples that it drew. A ``--share`` of less than 1 leaves those out, as the test suite has them, and kills less
-often. Prints the table of ``docs/reliability.md``; the last line is one JSON object. Linux alone.
+Kills come at random moments of commands that run in forks (see ``kills.py``, ``downloads.py`` and ``clocks.py``), two side by
+side; what a test tries already is tried by it, with the number of examples that it drew. A ``--share`` of less than 1 leaves those
+out, as the test suite has them, and kills less often. Prints the table of ``docs/reliability.md``; the last line is one JSON object.
+Linux alone.
 """
 
 from __future__ import annotations
@@ -234,10 +235,10 @@ def fresh(folder: Path) -> Path:
 
 
 def table(rows: dict[str, Tried]) -> str:
-    """The rows under their heads: what tests try as it is written here, then kills, then what grows."""
+    """The rows under their heads: what tests try in their order, then kills, then the rest."""
     head = ["| fault | tried | what happened | lost |", "|---|---:|---|---:|"]
-    ordered = sorted(rows, key=lambda fault: (fault not in TESTED, not fault.startswith("SIGKILL")))
-    return "\n".join(head + [line(fault, rows[fault]) for fault in ordered])
+    tested, forked = [fault for fault in TESTED if fault in rows], sorted(rows.keys() - TESTED.keys())
+    return "\n".join(head + [line(fault, rows[fault]) for fault in [*tested, *forked]])
 
 
 def line(fault: str, row: Tried) -> str:

@@ -148,7 +148,7 @@ def test_a_disk_with_room_again_is_written_to_again(bigsleep, namespaces):
 def test_a_list_on_a_full_disk_says_so_and_is_finished_where_there_is_room(bigsleep, namespaces):
     folder = bigsleep.keywords["cwd"]
     (folder / "list.txt").write_text("".join(f"a cat {i}\n" for i in range(12)))
-    disk = SmallDisk(bigsleep, "700k", "batch", "list.txt", "--steps", "1", "-q", "--seed", "1")
+    disk = SmallDisk(bigsleep, "120k", "batch", "list.txt", "--steps", "1", "-q", "--seed", "1")
     code, stdout, stderr = disk.ended()
     assert code == 1 and "No space" in stderr and "Traceback" not in stderr
     before = [Path(line).name for line in stdout.splitlines()]
