@@ -2,10 +2,11 @@
 
     python -m benchmarks.found --count 20 --seed 1 [--sheet found.png]
     python -m benchmarks.found --photos [--sheet photos.png]
+    python -m benchmarks.found --art DATA/drawn.npz [--sheet art.png]
     python -m benchmarks.found --images FOLDER [--sheet images.png]
 
-Pictures of the generator itself, saved bare; the photographs that scikit-image's wheel carries; or those of a folder. Beside
-each stands ``nearest``: what is had without a search, the picture of the class that the perceptor finds likest. Needs
+Pictures of the generator itself, saved bare; the photographs that scikit-image's wheel carries; of the art that the generator
+learnt to draw (``training/data.py`` writes it), taken evenly; or those of a folder. Beside each stands ``nearest``: what is had without a search, the picture of the class that the perceptor finds likest. Needs
 scikit-image.
 """
 
@@ -34,17 +35,18 @@ PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg",
 
 
 @click.command()
-@click.option("--count", default=20, help="Pictures, of the benchmark's first prompts or of the folder.")
+@click.option("--count", default=20, help="Pictures, of the benchmark's first prompts, of the art or of the folder.")
 @click.option("--photos", is_flag=True, help="Look for scikit-image's photographs.")
+@click.option("--art", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Look for the art's.")
 @click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Look for a folder's.")
 @click.option("--seed", default=1, help="Seed of the first; the search has another.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write them, each above what was found.")
-def main(count: int, photos: bool, images: Path | None, seed: int, sheet: Path | None) -> None:
+def main(count: int, photos: bool, art: Path | None, images: Path | None, seed: int, sheet: Path | None) -> None:
     from skimage.metrics import structural_similarity
 
     models = Models.load(Settings(model="emoji", device="cpu"))
     pairs, rows, seconds = [], [], []
-    for number, (name, sought) in enumerate(wanted(count, photos, images, models, seed)):
+    for number, (name, sought) in enumerate(wanted(count, photos, art, images, models, seed)):
         nearest = dreamt(models, nearest_name(models, sought), seed=seed, steps=0, auditions=1)
         began = time.monotonic()
         found = dreamt(models, "a picture", seed=seed + 1000 + number, steps=0, start=Picture(sought))
@@ -70,10 +72,14 @@ def main(count: int, photos: bool, images: Path | None, seed: int, sheet: Path |
 
 
 def wanted(
-    count: int, photos: bool, images: Path | None, models: Models, seed: int
+    count: int, photos: bool, art: Path | None, images: Path | None, models: Models, seed: int
 ) -> Iterator[tuple[str, Image.Image]]:
     """What to look for, ``SIDE`` pixels a side, with a name."""
-    if photos or images:
+    if art:
+        drawn = np.load(art)["pictures"]
+        for number in range(0, len(drawn), -(-len(drawn) // count)):
+            yield models.generator.class_names[number], on_white(drawn[number])
+    elif photos or images:
         import skimage
 
         folder = images or Path(skimage.__file__).parent / "data"
@@ -81,9 +87,15 @@ def wanted(
         for name in names:
             with Image.open(folder / name) as image:
                 yield name, ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)
-        return
-    for number, prompt in enumerate(read_prompts(PROMPTS)[:count]):
-        yield prompt, dreamt(models, prompt, seed=seed + number)
+    else:
+        for number, prompt in enumerate(read_prompts(PROMPTS)[:count]):
+            yield prompt, dreamt(models, prompt, seed=seed + number)
+
+
+def on_white(drawn: np.ndarray) -> Image.Image:
+    """Premultiplied RGBA of the art on white paper."""
+    paper = drawn[..., :3] + (255 - drawn[..., 3:])
+    return Image.fromarray(paper).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def dreamt(models: Models, prompt: str, **options: object) -> Image.Image:
