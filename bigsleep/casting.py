@@ -40,10 +40,11 @@ class Casting:
 
     def nearest_classes(self, goal: Goal) -> tuple[list[int], Tensor]:
         """The classes whose names CLIP finds most like the words, best first, and their names' scores."""
-        scores = goal.score(self.features()).cpu()
+        scores = goal.score(self.features).cpu()
         best = scores.topk(min(NEAREST, len(scores)))
         return best.indices.tolist(), best.values
 
+    @cached_property
     def features(self) -> Tensor:
         """Unit text features ``[C, D]`` of the class names."""
         features = self.generator.class_features
@@ -54,7 +55,7 @@ class Casting:
     def roles(self, plan: Plan, faced: set[int]) -> list[list[Role]]:
         """Who may play each thing, best first. For things in ``faced`` a face goes before a whole figure."""
         texts = [text for thing in plan.things for text in (thing.noun, thing.text)]
-        likeness = self.perceptor.encode_text(texts).to(self.features().device) @ self.features().T
+        likeness = self.perceptor.encode_text(texts).to(self.features.device) @ self.features.T
         likeness = torch.maximum(likeness[::2], likeness[1::2]).cpu()
         likeness[:, list(self.grounds)] = -1
         return [
@@ -93,7 +94,7 @@ class Casting:
         names = self.generator.class_names
         if called := [place for place in self.generator.grounds if names[place] == thing.noun]:
             return called[0]
-        likeness = (self.perceptor.encode_text([thing.text]).to(self.features().device) @ self.features().T)[0]
+        likeness = (self.perceptor.encode_text([thing.text]).to(self.features.device) @ self.features.T)[0]
         likeness[list(self.grounds)] += 0.15  # a ground fits behind things better than a thing does
         return int(likeness.argmax())
 

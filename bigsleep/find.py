@@ -82,10 +82,7 @@ class Finder:
         count = min(CLASSES, self.generator.num_classes)
         if self.generator.names is None and self.generator.class_features is None:
             return torch.randperm(self.generator.num_classes, generator=self.random)[:count].tolist()
-        features = self.generator.class_features
-        if features is None or self.optimizer.perceptor.name != "emoji":
-            features = self.optimizer.perceptor.encode_text(self.generator.class_names)
-        likeness = F.normalize(features.float(), dim=1).to(self.device) @ self.features[0].float()
+        likeness = self.optimizer.start.casting.features @ self.features[0].float()
         return likeness.topk(count).indices.tolist()
 
     @torch.no_grad()

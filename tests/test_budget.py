@@ -52,6 +52,7 @@ def test_a_preset_stands_before_the_models_preferences_and_behind_what_the_user_
     for preset in ("fast", "best"):
         assert "steps" not in row.preferred("cuda", preset), "they fit its time"
     assert row.seconds("fast") < row.seconds() < row.seconds("best")
+    assert row.seconds() == 180 and "steps" not in row.preferred("cpu"), "about three minutes a picture, without a GPU"
 
 
 def test_the_built_in_model_has_presets_of_its_own():

@@ -75,7 +75,13 @@ def test_each_cutout_has_its_own_gradient_in_the_image(resample):
     torch.testing.assert_close(one, sum_of_parts)
 
 
-@pytest.mark.parametrize("resample", ["bilinear", "antialiased"])
+@pytest.mark.parametrize(("resample", "kept"), [("nearest", 1.0), ("bilinear", 0.45), ("antialiased", 0.13)])
+def test_how_much_of_white_noise_comes_through(resample, kept):
+    image = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    assert cut(image, crop_of(486, resample), 224).var().item() == pytest.approx(kept, abs=0.03)
+
+
+@pytest.mark.parametrize("resample", METHODS)
 def test_its_gradient_is_the_slope(resample):
     image, direction = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(1)).unbind(0)
     cutouts = drawn(6, augment=0.3, resample=resample)

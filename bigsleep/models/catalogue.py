@@ -9,6 +9,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -205,9 +206,8 @@ def load_perceptor(clip: str, quiet: bool = False) -> Perceptor:
 
     clips = clips_of(clip)
     if len(clips) > 1:
-        return cast(
-            Perceptor, Eyes([load_perceptor(name, quiet) for name, _ in clips], [weight for _, weight in clips])
-        )
+        again = [partial(load_perceptor, name, quiet) for name, _ in clips]
+        return cast(Perceptor, Eyes([load() for load in again], [weight for _, weight in clips], again))
     clip = clips[0][0]
     if clip.startswith("openclip:"):
         return cast(Perceptor, load_openclip(clip.removeprefix("openclip:")))

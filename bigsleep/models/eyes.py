@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,18 @@ class Eyes(nn.Module):
     Features are all of theirs, one after the other, each as long as its weight's root. What is seen is as large as the
     largest sees it. The loop, which needs gradients, takes one of :attr:`eyes` after the other, each at its own size,
     so that its memory is the largest one's.
+
+    ``again`` loads each of them anew. With it their text towers, which no step needs, are let go after each use.
     """
 
-    def __init__(self, perceptors: Sequence[Perceptor | Any], weights: Sequence[float]) -> None:
+    def __init__(
+        self,
+        perceptors: Sequence[Perceptor | Any],
+        weights: Sequence[float],
+        again: Sequence[Callable[[], Perceptor | Any]] = (),
+    ) -> None:
         super().__init__()
-        self.perceptors = list(perceptors)
+        self.perceptors, self.again = list(perceptors), list(again)
         self.visual = nn.ModuleList(perceptor.visual for perceptor in perceptors)
         self.weights = [weight / sum(weights) for weight in weights]
         self.name = "|".join(perceptor.name for perceptor in perceptors)
@@ -53,8 +60,15 @@ class Eyes(nn.Module):
         return Eyes([perceptor.lowered(dtype) for perceptor in self.perceptors], self.weights)
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Unit text features ``[N, D]``, ``D`` the sum of all."""
-        return torch.cat([eye.length * eye.perceptor.encode_text(texts) for eye in self.eyes], 1)
+        """Unit text features ``[N, D]``, ``D`` the sum of all. Raises what loading does where towers were let go."""
+        features = []
+        for number, eye in enumerate(self.eyes):
+            if eye.perceptor.text is None and self.again:
+                eye.perceptor.text = self.again[number]().text
+            features.append(eye.length * eye.perceptor.encode_text(texts))
+            if self.again:
+                eye.perceptor.text = None
+        return torch.cat(features, 1)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Unit image features ``[N, D]`` of ``pixels`` ``[N, 3, size, size]`` in 0..1."""
