@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from bigsleep.models.published import PUBLISHED
 from bigsleep.models.shelf import names
 from tests import faulty
 
@@ -122,6 +123,15 @@ def test_one_that_cannot_be_fetched_does_not_keep_the_others_and_says_how_to_pla
     lines = done.stderr.splitlines()
     assert len(lines) == 2 and f"put the file at {cache() / 'RN50x4' / FILE}" in lines[0] and "1 of 2" in lines[1]
     assert "HTTP 404" in lines[0]
+
+
+def test_all_are_asked_for_and_each_that_cannot_be_had_has_its_line(bigsleep, host):
+    done = bigsleep("models", "download", "--all", "-q")
+    assert done.stdout.splitlines() == [str(cache() / name / FILE) for name in ("RN50", "RN101")]
+    *lines, last = done.stderr.splitlines()
+    missing = set(PUBLISHED) - {"RN50", "RN101"}
+    assert {line.split()[1] for line in lines} == missing and len(lines) == len(missing)
+    assert done.returncode == 1 and f"{len(missing)} of {len(PUBLISHED)}" in last
 
 
 @pytest.mark.parametrize(

@@ -205,11 +205,11 @@ def processes_of(node):
     return raylet, [child for child in raylet.children() if "".join(child.cmdline()[:1]).startswith("ray::Worker")]
 
 
-PROMPTS = [f"cat {number}" for number in range(8)]
+PROMPTS = [f"cat {number:02d}" for number in range(12)]
 
 
 class Listed:
-    """A list on a cluster, once both workers dream."""
+    """A list on a cluster, of which two pictures are made."""
 
     def __init__(self, bigsleep, nodes) -> None:
         self.folder = bigsleep.keywords["cwd"]
@@ -220,6 +220,15 @@ class Listed:
         self.process.stdin.write("".join(f"{prompt}\n" for prompt in PROMPTS))
         self.process.stdin.close()
         self.printed = [self.process.stdout.readline() for _ in range(2)]
+
+    def dreaming(self, node) -> psutil.Process:
+        """A worker of a node, in the middle of a dream."""
+        while self.process.poll() is None:
+            for worker in processes_of(node)[1]:
+                with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+                    if ".run" in worker.cmdline()[0]:
+                        return worker
+        raise AssertionError("it was done before a worker of the node dreamt")
 
     def made(self) -> str:
         """What it said, when each picture has been made once, and recorded."""
@@ -237,9 +246,10 @@ class Listed:
 def test_a_node_that_is_slow_but_not_dead_costs_nothing(bigsleep, seconds, dead):
     """Stopped as a whole, and going on later: before Ray gives it up, or when its prompts are long with others."""
     patience = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 8}
-    with real(num_cpus=1, _system_config=patience | {"health_check_initial_delay_ms": 0}) as nodes:
+    with real(num_cpus=1, **({"_system_config": patience} if dead else {})) as nodes:  # else fifteen seconds and more
         slow = nodes.add_node(num_cpus=1)
         listed = Listed(bigsleep, nodes)
+        listed.dreaming(slow)
         raylet, workers = processes_of(slow)
         for process in (raylet, *workers):
             process.suspend()
@@ -259,10 +269,7 @@ def limited(worker):
 def test_a_worker_whose_memory_ends_midway_costs_no_picture(bigsleep, ends):
     with real(num_cpus=2) as nodes:
         listed = Listed(bigsleep, nodes)
-        dreaming = []
-        while not dreaming:
-            dreaming = [worker for worker in processes_of(nodes.head_node)[1] if ".run" in worker.cmdline()[0]]
-        ends(dreaming[0])
+        ends(listed.dreaming(nodes.head_node))
         assert "a worker died; others get its prompts" in listed.made()
 
 
