@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from benchmarks.random_models import biggan_config, random_biggan
 from benchmarks.step import big_sleep_imagine
 from bigsleep.cutouts import Cutouts, draw_cutouts
+from bigsleep.models import perceptor
 
 SIZE, CUTOUTS, STEPS, PROMPT = 128, 6, 30, "a beautiful house"
 CONFIG = biggan_config(SIZE, channel_width=8)
@@ -75,14 +76,19 @@ def cutouts_of(step: int) -> Cutouts:
 @contextmanager
 def in_double() -> Iterator[None]:
     """All that is made meanwhile is in fp64, in either program, and stays so where fp32 is asked for."""
-    honest = torch.Tensor.float, LayerNorm.forward
-    torch.Tensor.float, LayerNorm.forward = torch.Tensor.double, nn.LayerNorm.forward  # type: ignore[method-assign]
+    norms = {LayerNorm, perceptor.clip_model.LayerNorm}  # the same one only where CLIP was imported in whole first
+    honest, forwards = torch.Tensor.float, {norm: norm.forward for norm in norms}
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    for norm in norms:
+        norm.forward = nn.LayerNorm.forward  # type: ignore[method-assign]
     torch.set_default_dtype(torch.float64)
     try:
         yield
     finally:
         torch.set_default_dtype(torch.float32)
-        torch.Tensor.float, LayerNorm.forward = honest  # type: ignore[method-assign]
+        torch.Tensor.float = honest  # type: ignore[method-assign]
+        for norm, forward in forwards.items():
+            norm.forward = forward  # type: ignore[method-assign]
 
 
 def big_sleeps_steps(biggan: dict[str, Tensor], clip: CLIP, begun: tuple[Tensor, Tensor]) -> dict[str, list[float]]:

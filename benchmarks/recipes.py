@@ -1,6 +1,6 @@
 """What does each part of a recipe bring? Dreams of the built-in pair beside each other, judged apart.
 
-    python -m benchmarks.recipes FOLDER [--group scenes ...] [--each 5]
+    python -m benchmarks.recipes FOLDER [--group scenes ...] [--each 6]
     python -m benchmarks.recipes FOLDER --collapse [--each 1]
 
 ``scenes`` are prompts of ``benchmarks.scenes`` under the default recipe, under less of it, and without any search; ``random``
@@ -40,7 +40,8 @@ SCENES: dict[str, dict[str, Any]] = {
     "one picture for layers": dict(layers="1"),
     "no augmentation": dict(augment=0.0),
     "10 steps": dict(steps=10),
-    "120 steps": dict(steps=120),
+    "preset fast": dict(preset="fast"),
+    "preset best": dict(preset="best"),
 }
 ALONE = dict(layers="1", init="random", auditions=1)
 SIZES = dict(cutout_min=0.5, cutout_max=0.95)
@@ -53,6 +54,7 @@ RANDOM: dict[str, dict[str, Any]] = {
     "60 of single classes, no step": ALONE | dict(auditions=60, init="classes", steps=0),
     "60 auditions first": ALONE | dict(auditions=60),
     "60 of single classes first": ALONE | dict(auditions=60, init="classes"),
+    "240 of single classes first": ALONE | dict(auditions=240, init="classes"),
     "FuseDream's, 400 auditions, 100 steps of 10": dict(preset="fusedream", auditions=400, steps=100, cutouts=10),
     "Big Sleep's (softmax)": ALONE | BIG_SLEEPS,
     "no augmentation": ALONE | dict(augment=0.0),
@@ -64,6 +66,9 @@ RANDOM: dict[str, dict[str, Any]] = {
     "no class penalty": ALONE | dict(class_weight=0.0),
     "no moving average": ALONE | dict(ema=0.0),
     "1 cutout for 6": ALONE | dict(cutouts=1),
+    "from the words, as by default": dict(layers="1"),
+    "preset fast": dict(layers="1", preset="fast"),
+    "preset best": dict(layers="1", preset="best"),
 }
 LOOKS = (20, 40, 100, 200, 400, 700, 1000, 1500, 2000, 2500, 3000, 3500, 4000)
 SIDE = detector.SIZE
@@ -230,7 +235,7 @@ def collapse(each: int, folder: Path) -> dict[str, Any]:
     for name, group, options in (("random start", "random", ALONE), ("default", "scenes", {})):
         base = Settings.of({"model": "emoji", "seed": 1, "save_every": 20, "steps": LOOKS[-1], **options})
         models = Models.load(base)
-        asked = [one for one in asked_of(group, 1, models) if one["tag"] != "setting"][: 3 * each]
+        asked = [one for one in asked_of(group, each, models) if one["tag"] != "setting"]
         judges = Judges(asked, models)
         place = {Dream(prompt, base, models=models): i for i, prompt in enumerate(judges.prompts)}
         shown: dict[int, Tensor] = {}
@@ -255,7 +260,7 @@ def collapse(each: int, folder: Path) -> dict[str, Any]:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--group", "groups", multiple=True, type=click.Choice(["scenes", "random"]), default=["scenes", "random"])
-@click.option("--each", default=5, show_default=True, help="Prompts of each kind; four times as many single things.")
+@click.option("--each", default=6, show_default=True, help="Prompts of each kind; four times as many single things.")
 @click.option("--parallel", default=8, show_default=True)
 @click.option("--collapse", "far", is_flag=True, help="Only look at dreams of 4,000 steps.")
 def main(folder: Path, groups: tuple[str, ...], each: int, parallel: int, far: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 MOST_NOISE = 2.0  # where BigGAN's authors and FuseDream cut the noise off, times the truncation
 TEMPERATURE = 2.0  # Big Sleep's, of the classes that are kept where they are counted
 HEAD_START = 0.9  # share of the class that a start by words, or in one class, begins with
+LONGEST = 1.2  # of rows of noise that no penalty holds; those that are drawn are shorter
 MOST_AGE = 0.05  # of the picture shown, as a share of the steps made
 
 
@@ -62,11 +64,17 @@ class Latents(nn.Module):
         """Latents of the same picture that are nothing but rows."""
         return self
 
+    def lengths(self) -> Tensor:
+        """Of each row of noise the root of its mean square ``[S, 1]``, about 1 of one that is drawn."""
+        return self.noise.detach().square().mean(1, keepdim=True).sqrt()
+
     @torch.no_grad()
-    def clamp(self, truncation: float) -> None:
-        """Keep the noise within what :func:`draw_noise` draws, where that is bounded."""
+    def clamp(self, truncation: float, longest: Tensor | None = None) -> None:
+        """Keep the noise within what :func:`draw_noise` draws, where that is bounded, and rows at most ``longest`` ``[S, 1]``."""
         if truncation < 1:
             self.noise.clamp_(-MOST_NOISE * truncation, MOST_NOISE * truncation)
+        if longest is not None:
+            self.noise.div_((self.lengths() / longest).clamp_min(1))
 
     def tie_gradients(self) -> None:
         """Give all rows the mean of their gradients."""
@@ -118,7 +126,7 @@ class Basis(Latents):
         return Latents(noise.detach(), shares.detach(), "linear")
 
     @torch.no_grad()
-    def clamp(self, truncation: float) -> None:
+    def clamp(self, truncation: float, longest: Tensor | None = None) -> None:
         """Keep the sets' noise within two deviations, as FuseDream does at any truncation."""
         self.noise[: len(self.noise) // 2].clamp_(-MOST_NOISE * truncation, MOST_NOISE * truncation)
 
@@ -192,15 +200,15 @@ class Adam:
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, scale: float) -> None:
-        """Follow the gradients, at ``scale`` times the step sizes, and forget them."""
+    def step(self, scale: float, scales: Mapping[nn.Parameter, float] = MappingProxyType({})) -> None:
+        """Follow the gradients, at ``scale`` times the step sizes or what ``scales`` has instead, and forget them."""
         self.steps += 1
         first, second = 1 - 0.9**self.steps, math.sqrt(1 - 0.999**self.steps)
         for part, rate, mean, square in self.parts:
             assert part.grad is not None, "a step follows a backward pass"
             mean.lerp_(part.grad, 1 - 0.9)
             square.mul_(0.999).addcmul_(part.grad, part.grad, value=1 - 0.999)
-            part.addcdiv_(mean, (square.sqrt() / second).add_(1e-8), value=-rate * scale / first)
+            part.addcdiv_(mean, (square.sqrt() / second).add_(1e-8), value=-rate * scales.get(part, scale) / first)
         self.forget_gradients()
 
     def forget_gradients(self) -> None:

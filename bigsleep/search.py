@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bigsleep.cutouts import Cutouts, around, draw_augclip, draw_cutouts
 from bigsleep.goal import Goal, View
 from bigsleep.history import History
-from bigsleep.latents import Adam, Basis, MovingAverage, class_penalty, noise_penalty
+from bigsleep.latents import LONGEST, Adam, Basis, MovingAverage, class_penalty, noise_penalty
 from bigsleep.layers import Layers, layers_of
 from bigsleep.settings import Settings
 from bigsleep.start import COVERAGE
@@ -19,6 +19,9 @@ from bigsleep.start import COVERAGE
 EVALUATION_CUTOUTS = 16
 PART_CUTOUTS = 2  # of each layer's place
 PLACE_RATE = 0.01  # Adam's step size for where layers stand
+PLACE_STEPS = (
+    40  # at that size; of more each is shorter, so that however many they are, things stay where they were put
+)
 
 
 class Search:
@@ -148,9 +151,15 @@ class Search:
         if self.tied(share):
             self.layers.tie_gradients()
         self.history.remember()
-        self.adam.step(self.rate_at(share) * self.history.rate)
-        for layer in self.layers:
-            layer.latents.clamp(self.settings.truncation)
+        rate = self.rate_at(share) * self.history.rate
+        steps = round(self.adam.steps / share) if share else 0  # that the dream has, as far as this one tells
+        slower = rate * min(1, PLACE_STEPS / max(steps, 1))
+        # A generator knows no longer noise than is drawn, and what steps find there pleases CLIP alone.
+        truncation, held = self.settings.truncation, self.settings.noise_weight == 0
+        longest = [layer.latents.lengths().clamp_min(LONGEST * truncation) if held else None for layer in self.layers]
+        self.adam.step(rate, {layer.placement: slower for layer in self.layers})
+        for layer, most in zip(self.layers, longest, strict=True):
+            layer.latents.clamp(truncation, most)
         self.average.update(self.adam.steps)
 
     def rate_at(self, share: float) -> float:

@@ -141,6 +141,13 @@ def test_steps_stay_within_the_truncation():
     assert (latents.noise == 1).all()
 
 
+def test_rows_are_shortened_to_what_they_may_be_and_no_further():
+    latents = Latents(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), torch.zeros(2, 4), "softmax")
+    latents.clamp(1.0, torch.ones(2, 1))
+    torch.testing.assert_close(latents.lengths(), torch.tensor([[1.0], [0.125**0.5]]))
+    torch.testing.assert_close(latents.noise[0] / latents.noise[0, 0], torch.tensor([1.0, 4 / 3]))
+
+
 def test_adam_goes_as_torchs_own():
     torch.manual_seed(0)
     ours, theirs = (torch.nn.ParameterList([torch.linspace(-1, 1, 12).view(3, 4), torch.ones(5)]) for _ in range(2))

@@ -108,6 +108,27 @@ def test_steps_move_each_layer_and_keep_it_near_its_class(models):
     assert classes(models, search) == ["fish", "guitar"]
 
 
+def test_the_more_steps_a_dream_has_the_shorter_is_each_ones_way_for_things(models):
+    ways = []
+    for steps in (10, 40, 400):
+        search, _ = begun(models, "a fish and a guitar", cutouts=1, steps=steps)
+        models.optimizer.step([search], [0.0])
+        before = search.layers.state()["layer0.placement"].clone()
+        models.optimizer.step([search], [1 / steps])
+        ways.append((search.layers.state()["layer0.placement"] - before).abs().max().item())
+    assert ways[2] < 0.15 * ways[1] < 0.2 * ways[0], "as far in 400 steps as in 40, however far that is"
+
+
+def test_noise_that_no_penalty_holds_stays_as_short_as_it_is_drawn(models):
+    lengths = {}
+    for weight in (0.0, 1e-9):
+        search, _ = begun(models, "a castle", init="random", layers="1", cutouts=1, lr=1.0, noise_weight=weight)
+        for step in range(2):
+            models.optimizer.step([search], [step / 10])
+        lengths[weight] = search.layers.rows[0].latents.lengths().max().item()
+    assert lengths[0.0] <= 1.2 + 1e-5 < 1.5 < lengths[1e-9]
+
+
 def test_layers_in_company_go_as_alone(models):
     words = ["a cat wearing a hat", "an owl at night", "a fish"]
     company = [begun(models, prompt, cutouts=3)[0] for prompt in words]
