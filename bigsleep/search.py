@@ -19,9 +19,7 @@ from bigsleep.start import COVERAGE
 EVALUATION_CUTOUTS = 16
 PART_CUTOUTS = 2  # of each layer's place
 PLACE_RATE = 0.01  # Adam's step size for where layers stand
-PLACE_STEPS = (
-    40  # at that size; of more each is shorter, so that however many they are, things stay where they were put
-)
+PLACE_STEPS = 40  # of that size; where there are more each is shorter, so that things stay about where they were put
 
 
 class Search:
