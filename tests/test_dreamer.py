@@ -124,7 +124,8 @@ class Cards:
     def __init__(self, monkeypatch, *majors):
         self.current = 0
         for name, value in dict(
-            is_available=lambda: True, current_device=lambda: self.current, device=self.chosen,
+            is_available=lambda: True, device_count=lambda: len(majors),
+            current_device=lambda: self.current, device=self.chosen,
             get_device_properties=lambda device: SimpleNamespace(major=majors[device]),
             _check_bf16_tensor_supported=lambda device: True,  # emulation does that
         ).items():  # fmt: skip
@@ -143,6 +144,18 @@ class Cards:
 def test_bf16_is_for_cards_that_have_it_and_the_card_asked_is_the_chosen_one(monkeypatch, major, precision):
     Cards(monkeypatch, 17 - major, major)  # the current one is of the other kind
     assert find_precision("auto", torch.device("cuda:1")) == precision
+
+
+def test_on_a_card_without_bf16_clip_steps_in_fp16_and_biggan_in_fp32(monkeypatch):
+    move, card = torch.nn.Module.to, torch.device("cuda:1")
+    with monkeypatch.context() as patch:
+        Cards(patch, 9, 7)
+        # There is no card to send them to.
+        patch.setattr(torch.nn.Module, "to", lambda it, *to, **how: it if to == (card,) else move(it, *to, **how))
+        loaded = Models.load(Settings(model="emoji", device="cuda:1"))
+    steps = loaded.optimizer
+    assert next(steps.fast_perceptor.visual.parameters()).dtype == torch.float16
+    assert {parameter.dtype for parameter in steps.fast_generator.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,12 +1,14 @@
 """The folded BigGAN against pytorch_pretrained_biggan's own, on random weights in the published layout."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_pretrained_biggan.model import BigGANBatchNorm
 
 from benchmarks.random_models import biggan_config, random_biggan
 from bigsleep.errors import BigsleepError
@@ -114,7 +116,7 @@ def test_bf16_points_the_same_way(library):
     assert torch.cosine_similarity(full, low, dim=0).item() > 0.99
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)  # the first comparison imports what compares
 @given(st.floats(0.001, 1.0))
 def test_statistics_between_two_truncations_lie_between_theirs(truncation):
     rows = torch.arange(51.0)[:, None]  # row i holds i, so that the right answer is 50 t
@@ -122,9 +124,10 @@ def test_statistics_between_two_truncations_lie_between_theirs(truncation):
 
 
 def test_at_a_grid_point_no_neighbour_leaks_in():
-    rows = torch.full((51, 1), float("nan"))
-    rows[15] = 7.0
-    assert statistics_at(rows, 0.3).item() == 7.0
+    for i in range(51):
+        rows = torch.full((51, 1), float("nan"))
+        rows[i] = 7.0
+        assert statistics_at(rows, i / 50).item() == 7.0, i / 50
 
 
 @pytest.mark.parametrize(("truncation", "librarys"), [(0.14, 8), (0.28, 15), (0.56, 29), (0.58, 28), (0.94, 46)])
@@ -136,6 +139,18 @@ def test_at_these_grid_points_the_library_takes_the_row_beside(library, truncati
     with torch.no_grad():
         ours = generator(noises, class_rows)
         torch.testing.assert_close(ours, library(noise, classes, truncation), atol=1e-5, rtol=1e-5)
+
+
+def test_at_all_other_grid_points_it_takes_ours_as_the_documents_say():
+    norm = BigGANBatchNorm(1, conditional=False)
+    norm.running_means[:, 0] = torch.arange(51.0)
+    norm.weight.data.fill_(-1), norm.bias.data.zero_()
+    points = [i / 50 for i in range(1, 51)]
+    found = [norm(torch.zeros(1, 1, 1, 1), truncation).item() for truncation in points]
+    beside = [point for point, row in zip(points, found, strict=True) if round(row) != round(50 * point)]
+    said = f"{', '.join(map(str, beside[:-1]))} and {beside[-1]}"
+    for page in (statistics_at.__doc__, (Path(__file__).parent.parent / "docs/biggan.md").read_text()):
+        assert said in " ".join(page.split())
 
 
 def test_in_fp16_its_convolutions_stay_in_fp32(library):

@@ -52,6 +52,14 @@ def test_a_loop_comes_back_to_where_it_began_without_showing_it_twice(models, pa
     assert len(images) == 8 and 0 < difference(images[-1], images[0]) < difference(images[4], images[0])
 
 
+def test_a_morph_begins_with_its_first_picture_whatever_its_class_temperature(models, pair):
+    dreaming = Dream("a red heart", models=models, **QUICK | {"steps": 1}, max_classes=1, class_temperature=0.5)
+    for _ in dreaming:
+        pass
+    first = dreaming.picture(dreaming.best)
+    assert difference(next(iter(morph([first, pair[1]], 2, models=models))), first.image) < 1.5
+
+
 def test_noise_goes_along_the_sphere_and_the_rest_straight():
     one, other = torch.eye(2, 4)[:1] * 3, torch.eye(2, 4)[1:] * 3
     assert along_sphere(one, other, 0.5).norm() == pytest.approx(3)

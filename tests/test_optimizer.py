@@ -231,6 +231,39 @@ def test_truncated_noise_begins_and_stays_within_two_deviations(models):
     assert (noise.abs().max() - 0.6).abs() < 1e-6, "a step as long as that ends at the bound"
 
 
+def test_a_search_pulls_its_noise_to_what_its_truncation_draws(models):
+    search = Alone(models, layers="1", init="random", auditions=1, truncation=0.3, noise_weight=1.0).search
+    noise, shares = search.layers.latents()
+    shorter, drawn, longer = (search.penalty(factor * noise, shares).item() for factor in (1 / 1.5, 1, 1.5))
+    assert drawn < shorter and drawn < longer
+
+
+def test_a_short_search_shows_where_it_is_and_not_where_it_was(models):
+    behind = []
+    for ema in (0.0, 0.9999):
+        alone = Alone(models, layers="1", init="random", auditions=1, cutouts=1, ema=ema)
+        begun = alone.search.shown()["layer0.noise"].clone()
+        for step in range(4):
+            alone.step(step / 4)
+        shown, now = alone.search.shown()["layer0.noise"], alone.search.layers.rows[0].latents.noise.detach()
+        behind.append(float((now - shown).norm() / (now - begun).norm()))
+    assert behind[0] == 0 < behind[1] < 0.1, "the mean of all steps is a third of the way behind"
+
+
+def test_the_higher_its_class_temperature_the_more_evenly_a_search_mixes_classes(models):
+    most = []
+    for temperature in (0.1, 2.0, 50.0):
+        alone = Alone(models, init="random", auditions=1, max_classes=3, class_temperature=temperature)
+        most.append(alone.search.layers.latents()[1].max().item())
+    assert most[0] > 1.5 * most[1] > 1.5 * most[2]
+
+
+def test_with_centre_bias_a_search_looks_near_the_middle(models):
+    half = dict(auditions=1, cutouts=1000, cutout_min=0.5, cutout_max=0.5)
+    near, anywhere = (Alone(models, **half, center_bias=bias).search.views()[0].cutouts for bias in (True, False))
+    assert near.theta[:, :, 2].std() < 0.9 * anywhere.theta[:, :, 2].std()
+
+
 def test_avoiding_pushes_away(models):
     features = models.perceptor.encode_text(["a heart", "red"])
     likeness = {}

@@ -93,7 +93,7 @@ def statistics_at(rows: Tensor, truncation: float) -> Tensor:
     0.14, 0.28, 0.56, 0.58 and 0.94, where its division leaves a hair and it takes the row beside.
     """
     place = truncation * (len(rows) - 1)
-    # 0.3 * 50 is 14.999...: a grid point must be met exactly, or an untouched neighbour row would leak in.
+    # 0.58 * 50 is 28.999...: a grid point must be met exactly, or an untouched neighbour row would leak in.
     place = round(place) if abs(place - round(place)) < 1e-6 else place
     low = math.floor(place)
     share = place - low
