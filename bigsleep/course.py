@@ -28,21 +28,31 @@ from bigsleep.state import fitted
 
 if TYPE_CHECKING:
     from bigsleep.dreamer import Dream
+    from bigsleep.goal import Goal
+    from bigsleep.settings import Settings
+
 
 MANY = 1000  # auditions, which take long enough to be told of
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a dream is after a step: ``share`` of the way in 0..1, ``seconds`` since the first step."""
+    """How far a dream is after a step: ``share`` of the way in 0..1, ``seconds`` since the first step.
+
+    Before that, at step 0, it says how many of the ``auditions`` were ``heard``, and ``seconds`` are theirs.
+    """
 
     step: int
     share: float
     seconds: float
     score: float | None
+    heard: int = 0
+    auditions: int = 0
 
     @property
     def seconds_left(self) -> float:
+        if self.step == 0 and self.heard:
+            return self.seconds * (self.auditions - self.heard) / self.heard
         return self.seconds * (1 - self.share) / self.share
 
 
@@ -57,8 +67,8 @@ class Snapshot:
 
     ``share`` of the dream, in 0..1, lies behind it; ``last`` says that it is the end, be it before its time. ``latents``
     are what the picture was made of, by name (``layer0.noise``, …); ``layers`` says in words what each layer is, and where it
-    stands; ``company`` among how many searches its steps were made,
-    and ``undone`` how many of them led to no number and were taken back.
+    stands; ``company`` among how many searches its steps were made, ``undone`` how many of them led to no number and were
+    taken back, and ``heard`` how many auditions there were, where they were cut short.
     """
 
     image: Tensor
@@ -71,6 +81,7 @@ class Snapshot:
     layers: tuple[dict[str, Any], ...] = ()
     company: tuple[tuple[int, ...], ...] = ()
     undone: int = 0
+    heard: int = 0
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""
@@ -90,12 +101,8 @@ class Course:
         start = dreaming.begun() if going is None else going.best.latents
         if start is None and self.settings.auditions > MANY:
             dreaming.note(f"{self.settings.auditions:,} auditions come first")
-        self.searches = [
-            self.optimizer.search(
-                goal, replace(self.settings, seed=seed), torch.Generator().manual_seed(seed), dreaming.plan, start
-            )
-            for seed in range(first, first + self.settings.best_of)
-        ]
+        seeds = range(first, first + self.settings.best_of)
+        self.searches = [self.begin(goal, replace(self.settings, seed=seed), start) for seed in seeds]
         self.rungs = halvings(self.settings.best_of)
         self.began, self.step, self.share, self.done = time.monotonic(), 0, 0.0, False
         self.score: float | None = None
@@ -105,6 +112,24 @@ class Course:
         if dreaming.origin.carried is not None:
             self.carry(dreaming.origin.carried)
         self.trail()
+
+    def begin(self, goal: Goal, settings: Settings, start: Mapping[str, Tensor] | None) -> Search:
+        """A search, begun at ``start`` or at the best of its auditions."""
+        began, heard, origin = time.monotonic(), 0, self.dreaming.origin
+
+        def enough(count: int) -> bool:
+            nonlocal heard
+            heard = count
+            if self.dreaming.on_step:
+                seconds = time.monotonic() - began
+                self.dreaming.on_step(Progress(0, 0.0, seconds, None, heard, settings.auditions))
+            return self.dreaming.stopped.is_set() or (self.replays() and heard == origin.heard)
+
+        assert settings.seed is not None
+        random = torch.Generator().manual_seed(settings.seed)
+        search = self.optimizer.search(goal, settings, random, self.dreaming.plan, start, enough)
+        search.heard = heard if heard < settings.auditions else 0
+        return search
 
     def replays(self) -> bool:
         """Whether a picture is to be seen again to the byte, and so in passes of the same sizes as then."""
@@ -142,12 +167,14 @@ class Course:
         shot = self.shoot(search)
         if shot is None:
             raise self.diverged()
-        shot = replace(shot, share=going.share, company=self.dreaming.origin.company, undone=best.undone)
+        origin = self.dreaming.origin
+        shot = replace(shot, share=going.share, company=origin.company, undone=best.undone, heard=origin.heard)
         self.dreaming.best = replace(shot, score=best.score, step=best.step, seed=best.seed)
         search.restore(fitted(going.state, search.state()))
         search.history.undone, search.history.running = going.undone
         self.step, self.share, self.scores = going.step, going.share, list(going.scores)
         search.company = [list(run) for run in self.dreaming.origin.company] or [[going.step, 1, 0]]
+        search.heard = self.dreaming.origin.heard
         self.began -= going.share * (self.settings.time or 0.0)
 
     def advance(self) -> Snapshot | None:
@@ -245,8 +272,8 @@ class Course:
         generator, plan = self.dreaming.models.generator, self.dreaming.plan
         told = described(layers, plan.parts, generator.class_names if generator.alpha else None) if plan else ()
         company = tuple(tuple(run) for run in search.company)
-        undone = search.history.undone
-        return Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company, undone)
+        undone, heard = search.history.undone, search.heard
+        return Snapshot(image, score, self.step, seed, self.share, self.done, latents, told, company, undone, heard)
 
     def diverged(self) -> BigsleepError:
         return BigsleepError(f"the dream diverged by step {self.step}: give it a smaller --lr or --class-lr")

@@ -69,7 +69,7 @@ class Dream:
     models
         Loaded models to use again; loaded as the settings say where left out.
     on_step
-        Called with a :class:`Progress` after every step.
+        Called with a :class:`Progress` after every step, and after every few auditions before the first.
     note
         Called with each line a user should see.
     start
@@ -177,6 +177,8 @@ class Dream:
         }
         if snapshot.undone:
             recipe["undone"] = snapshot.undone
+        if snapshot.heard:
+            recipe["heard"] = snapshot.heard
         if any(size != 1 for _, size, _ in snapshot.company):
             recipe["company"] = [list(run) for run in snapshot.company]
         state = dict(snapshot.latents)

@@ -24,10 +24,11 @@ def started(job: Job, dreaming: Dream) -> dict[str, Any]:
 
 
 def stepped(job: Job, progress: Progress) -> dict[str, Any]:
-    """A step is done; the score is that of the last snapshot, None before there is one."""
+    """A step is done, or a part of the auditions; the score is that of the last snapshot, None before there is one."""
+    heard = {} if progress.step else {"heard": progress.heard, "auditions": progress.auditions}
     return event(
         "step", job, step=progress.step, share=round(progress.share, 4), score=progress.score,
-        seconds=round(progress.seconds, 2), seconds_left=round(progress.seconds_left, 2),
+        seconds=round(progress.seconds, 2), seconds_left=round(progress.seconds_left, 2), **heard,
     )  # fmt: skip
 
 

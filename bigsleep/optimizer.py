@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -58,10 +58,12 @@ class Optimizer:
         random: torch.Generator,
         plan: Plan | None = None,
         start: Mapping[str, Tensor] | None = None,
+        enough: Callable[[int], bool] = lambda heard: False,
     ) -> Search:
         """A search for ``goal``, begun at the state ``start`` (see :meth:`Search.shown`) or the best of its auditions.
 
-        In several layers where there is a ``plan``, or where ``start`` has several.
+        In several layers where there is a ``plan``, or where ``start`` has several. ``enough`` is asked now and then whether
+        as many auditions as were heard are enough.
 
         Raises
         ------
@@ -70,7 +72,7 @@ class Optimizer:
         """
         search = Search(goal, settings, random)
         if start is None:
-            layers = self.start(goal, plan, settings, search.evaluation[:AUDITION_CUTOUTS], random)
+            layers = self.start(goal, plan, settings, search.evaluation[:AUDITION_CUTOUTS], random, enough)
         else:
             pattern = layers_pattern(
                 start, self.generator.stages, self.generator.noise_size, self.generator.num_classes

@@ -56,7 +56,8 @@ class Origin:
     likeness is to be found first. Where ``steered``, ``start`` is first changed to what other words ask for. ``until`` is the
     step whose picture is asked for, where a dream is to be seen again.
     ``images`` are features ``[D]`` of image prompts. Of ``carried`` latents only the noise is taken, into auditions' classes.
-    ``company`` says among how many searches steps were made: ``(steps, searches, place)`` in turn.
+    ``company`` says among how many searches steps were made: ``(steps, searches, place)`` in turn; ``heard``, after how many
+    auditions the first was, where they were cut short.
     """
 
     picture: str = ""
@@ -70,6 +71,7 @@ class Origin:
     carried: Mapping[str, Tensor] | None = None
     steered: bool = False
     company: tuple[tuple[int, int, int], ...] = ()
+    heard: int = 0
 
     def classes(self) -> dict[str, Any]:
         """How the logits of ``start`` become class shares, as a setting by name; empty where there are none."""
@@ -110,7 +112,7 @@ def beginning(picture: Picture, name: str) -> tuple[Settings, Origin]:
     if not latents:
         raise BigsleepError(f"{name} holds no latents to go on from: begin with its pixels, --start", usage=True)
     start = {key: tensor.half().float() if tensor.is_floating_point() else tensor for key, tensor in latents.items()}
-    return settings, replace(origin, picture=Path(name).name, start=start, going=None, job=None, company=())
+    return settings, replace(origin, picture=Path(name).name, start=start, going=None, job=None, company=(), heard=0)
 
 
 def start_with(picture: Picture, name: str, weights: Mapping[str, str], note: Callable[[str], None]) -> Origin:
@@ -135,6 +137,9 @@ def read(picture: Picture, name: str, until: int | None = None) -> tuple[Setting
         images = tuple(part_of(state, "image").values())
         going = None if until is not None else going_of(recipe, state)
         company = company_of(recipe)
+        heard = recipe.get("heard", 0)
+        if not isinstance(heard, int):
+            raise BigsleepError("its auditions are no number")
     except BigsleepError as error:
         raise BigsleepError(f"{name} is damaged: {error}", usage=True) from error
     job = recipe.get("job")
@@ -147,6 +152,7 @@ def read(picture: Picture, name: str, until: int | None = None) -> tuple[Setting
         job if isinstance(job, str) else None,
         recipe,
         company=company,
+        heard=heard,
     )
     return settings, origin
 

@@ -37,6 +37,7 @@ class Search:
     def __init__(self, goal: Goal, settings: Settings, random: torch.Generator) -> None:
         self.goal, self.settings, self.random = goal, settings, random
         self.evaluation = self.draw(EVALUATION_CUTOUTS, augment=0.0)
+        self.heard = 0  # auditions, where they were cut short
         self.company: list[list[int]] = []  # steps made so: how many, among how many searches, in which place
 
     def shape(self) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +23,7 @@ from bigsleep.plan import Plan
 from bigsleep.settings import Settings
 
 BASIS = 5  # auditions that FuseDream mixes
+TOGETHER = 8  # auditions in one pass
 NAME_WEIGHT = 0.5  # of a class name's likeness to the words in its auditions, beside the picture's score
 COVERAGE = 1.0  # of what is seen of each thing around its place, beside the score of the whole
 CLOSE = 0.12  # a class whose name fits worse than the best one's by more is not tried
@@ -44,11 +45,20 @@ class Start:
         self.device = generator.embeddings.device
 
     def __call__(
-        self, goal: Goal, plan: Plan | None, settings: Settings, cutouts: Cutouts, random: torch.Generator
+        self,
+        goal: Goal,
+        plan: Plan | None,
+        settings: Settings,
+        cutouts: Cutouts,
+        random: torch.Generator,
+        enough: Callable[[int], bool] = lambda heard: False,
     ) -> Layers:
-        """The layers to begin with: the best of the auditions, seen in ``cutouts``. Without a plan there is one."""
+        """The layers to begin with: the best of the auditions, seen in ``cutouts``. Without a plan there is one.
+
+        Those of one layer, of which there may be thousands, ask after every few whether ``enough`` were heard.
+        """
         if plan is None:
-            return Layers([self.whole(self.alone(goal, settings, cutouts, random))]).to(self.device)
+            return Layers([self.whole(self.alone(goal, settings, cutouts, random, enough))]).to(self.device)
         if self.generator.alpha and settings.init == "words":
             return Stage(self, goal, plan, settings, cutouts, random).best().to(self.device)
         return self.scattered(plan, settings, random).to(self.device)
@@ -89,7 +99,14 @@ class Start:
             logits = mean + 0.3 * torch.randn(count, rows, self.generator.num_classes, generator=random)
         return noise.expand(-1, stages, -1), logits.expand(-1, stages, -1)
 
-    def alone(self, goal: Goal, settings: Settings, cutouts: Cutouts, random: torch.Generator) -> Latents:
+    def alone(
+        self,
+        goal: Goal,
+        settings: Settings,
+        cutouts: Cutouts,
+        random: torch.Generator,
+        enough: Callable[[int], bool],
+    ) -> Latents:
         """The latents of one layer that is the whole picture: the best audition's, or a basis of the best ones."""
         noise, logits = self.random_latents(settings.auditions, settings, random)
         names = torch.zeros(settings.auditions)
@@ -105,9 +122,12 @@ class Start:
         best = torch.arange(wanted)
         if settings.auditions > wanted:
             seen = whole(settings.resample) if settings.views == "augclip" else cutouts
-            auditions = zip(noise.split(8), logits.split(8), strict=True)
-            scores = torch.cat([self.audition(goal, settings, seen, n, c) for n, c in auditions])
-            best = (scores + names).topk(wanted).indices
+            scores = torch.empty(0)
+            for part in zip(noise.split(TOGETHER), logits.split(TOGETHER), strict=True):
+                scores = torch.cat([scores, self.audition(goal, settings, seen, *part)])
+                if enough(len(scores)):
+                    break
+            best = (scores + names[: len(scores)]).topk(wanted).indices
         if not basis:
             return latents_of(noise[int(best)], logits[int(best)], settings)
         return Basis.of(noise[best, 0], logits[best, 0], self.generator.embeddings, self.generator.stages, random)

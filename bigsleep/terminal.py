@@ -187,8 +187,11 @@ class Show:
             return
         if self.total == 1:
             score = "" if progress.score is None else f" score {progress.score:.3f}"
-            self.bar.set_description_str(f"step {progress.step}{self.of}{score}", refresh=False)
-            self.bar.set_postfix_str(f"{progress.step / progress.seconds:.2f} steps/s", refresh=False)
+            what, count, unit = f"step {progress.step}{self.of}{score}", progress.step, "steps"
+            if not progress.step:
+                what, count, unit = f"audition {progress.heard}/{progress.auditions}", progress.heard, "auditions"
+            self.bar.set_description_str(what, refresh=False)
+            self.bar.set_postfix_str(f"{count / progress.seconds:.2f} {unit}/s", refresh=False)
         self.draw()
 
     def draw(self) -> None:

@@ -143,6 +143,18 @@ def test_interrupted_it_writes_the_best_so_far_and_says_where(bigsleep, number, 
     Image.open(work(bigsleep) / "a_cat.png").load()
 
 
+def test_auditions_are_counted_on_a_terminal_and_ctrl_c_goes_on_with_the_best_of_those_heard(bigsleep):
+    many = ("--layers", "1", "--init", "random", "--auditions", "5000", "--output-dir", str(work(bigsleep)))
+    args = ["-m", "bigsleep", "a cat", *QUICK, *many]
+    child = pexpect.spawn(sys.executable, args, dimensions=(24, 120), encoding="utf-8", timeout=60)
+    child.expect(r"audition \d+/5000 \[\d\d:\d\d<\?, +[\d.]+ auditions/s\]")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130 and str(work(bigsleep) / "a_cat.png") in child.before
+    assert 0 < read_recipe(work(bigsleep) / "a_cat.png")["heard"] < 5000
+
+
 def test_killed_at_any_moment_it_leaves_whole_pictures(bigsleep):
     process = started(bigsleep, "--save-every", "1")
     for _ in range(200):

@@ -37,6 +37,13 @@ def test_a_dream_tells_its_start_each_step_each_snapshot_and_its_end(bigsleep):
     assert last["share"] == 1
 
 
+def test_before_the_first_step_auditions_are_told_of(bigsleep):
+    told = events(bigsleep("a cat", *QUICK, "--layers", "1", "--init", "random", "--auditions", "20").stderr)
+    steps = [(one["step"], one.get("heard"), one.get("auditions")) for one in told if one["event"] == "step"]
+    assert steps == [(0, 8, 20), (0, 16, 20), (0, 20, 20), (1, None, None), (2, None, None), (3, None, None)]
+    assert [one["seconds_left"] for one in told if one["event"] == "step"][2] == 0
+
+
 def test_a_list_tells_which_picture_is_meant_and_what_failed_and_why(bigsleep):
     (bigsleep.keywords["cwd"] / "list.txt").write_text("a cat\n" + "house " * 90 + "\na dog\n")
     done = bigsleep("batch", "list.txt", *QUICK, "--output-dir", "out")

@@ -225,6 +225,33 @@ def test_the_state_of_a_broken_off_dream_is_checked_before_it_goes_on(models):
             followed(models, onward(replace(part, state=encode(state | {name: tensor})), "a.png"))
 
 
+def test_auditions_are_cut_short_by_a_stop_and_what_comes_of_those_heard_is_made_again_and_gone_on_with(models):
+    many = {**QUICK, "layers": "1", "init": "random", "auditions": 100}
+    told = []
+
+    def hear(progress):
+        told.append((progress.step, progress.heard, progress.auditions))
+        if progress.heard == 16:
+            dreaming.stop()
+
+    dreaming = Dream("a red heart", models=models, on_step=hear, **many)
+    (shot,) = dreaming
+    assert told == [(0, 8, 100), (0, 16, 100), (1, 0, 0)] and shot.share < 1
+    picture = reread(dreaming.picture(shot))
+    assert picture.recipe["heard"] == 16
+
+    def seen(found):
+        settings, origin = found
+        dreaming = Dream("a red heart", settings, models=models, origin=origin)
+        for _ in dreaming:
+            pass
+        return reread(dreaming.picture(dreaming.best))
+
+    assert seen(again(picture, "a.png")).image.tobytes() == picture.image.tobytes()
+    whole = seen(onward(picture, "a.png"))
+    assert whole.recipe["heard"] == 16 and seen(again(whole, "a.png")).png() == whole.png()
+
+
 def test_the_recipe_is_json_of_plain_values(heart):
     assert json.loads(json.dumps(heart.recipe)) == heart.recipe
 

@@ -41,7 +41,7 @@ function statusOf(dream) {
     return `${early}: step ${dream.end.steps}, score ${dream.end.score.toFixed(3)}, seed ${dream.end.seed}. ${dream.name}`;
   }
   if (dream.film) return step.step ? `Frame ${step.step}` : "Getting ready …";
-  if (!step.step) return "Getting ready …";
+  if (!step.step) return step.heard ? `Audition ${step.heard} of ${step.auditions}, ${duration(step.seconds_left)} left` : "Getting ready …";
   const score = step.score == null ? "" : `, score ${step.score.toFixed(3)}`;
   return `Step ${step.step}${of}${score}, ${duration(step.seconds_left)} left`;
 }
