@@ -19,7 +19,7 @@ from bigsleep.models.perceptor import Perceptor
 from bigsleep.plan import Plan
 from bigsleep.search import Search
 from bigsleep.settings import Settings
-from bigsleep.start import Start
+from bigsleep.start import Start, never
 from bigsleep.state import fitted
 
 SIMILARITY_WEIGHT = 100.0  # Big Sleep's, against its penalties
@@ -58,7 +58,7 @@ class Optimizer:
         random: torch.Generator,
         plan: Plan | None = None,
         start: Mapping[str, Tensor] | None = None,
-        enough: Callable[[int], bool] = lambda heard: False,
+        enough: Callable[[int], bool] = never,
     ) -> Search:
         """A search for ``goal``, begun at the state ``start`` (see :meth:`Search.shown`) or the best of its auditions.
 

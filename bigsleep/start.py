@@ -33,6 +33,11 @@ PAPERS = (PAPER, (0.86, 0.93, 0.99), (0.99, 0.93, 0.86), (0.9, 0.97, 0.88), (0.9
 DEEP_PAPERS = ((0.7, 0.85, 0.95), (0.76, 0.88, 0.72), (0.93, 0.84, 0.72), (0.7, 0.86, 0.86))
 
 
+def never(heard: int) -> bool:
+    """All auditions are to be heard."""
+    return False
+
+
 class Start:
     """Finds where searches begin. Names are judged by the whole perceptor, pictures by the steps' fast copies."""
 
@@ -51,7 +56,7 @@ class Start:
         settings: Settings,
         cutouts: Cutouts,
         random: torch.Generator,
-        enough: Callable[[int], bool] = lambda heard: False,
+        enough: Callable[[int], bool] = never,
     ) -> Layers:
         """The layers to begin with: the best of the auditions, seen in ``cutouts``. Without a plan there is one.
 
@@ -105,7 +110,7 @@ class Start:
         settings: Settings,
         cutouts: Cutouts,
         random: torch.Generator,
-        enough: Callable[[int], bool],
+        enough: Callable[[int], bool] = never,
     ) -> Latents:
         """The latents of one layer that is the whole picture: the best audition's, or a basis of the best ones."""
         noise, logits = self.random_latents(settings.auditions, settings, random)
