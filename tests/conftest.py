@@ -24,7 +24,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, with threads for all co
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 WARM = multiprocessing.get_context("forkserver")
-WARM.set_forkserver_preload(["torch"])
+WARM.set_forkserver_preload(
+    ["torch", "bigsleep.dreamer", "bigsleep.batch", "bigsleep.commands.dream", "bigsleep.commands.batch"]
+)
 
 
 class OnGPU(torch.Tensor):
@@ -38,7 +40,7 @@ class OnGPU(torch.Tensor):
 def run_bigsleep(*args: str, cwd: Path, timeout: float = 120, input: str = "") -> subprocess.CompletedProcess[str]:
     """``bigsleep ARGS`` in a process of its own, in folder ``cwd``.
 
-    The process is a fork of one that has imported torch and nothing else, which takes a second of every command's time. What
+    The process is a fork of one that has imported torch and what dreams, which takes half of a short command's time. What
     must be seen from the first byte on (signals, terminals, what is imported) is run by its test as ``python -m bigsleep``.
     """
     with tempfile.TemporaryDirectory() as folder:

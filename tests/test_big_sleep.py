@@ -62,6 +62,7 @@ def test_from_the_same_start_with_the_same_cutouts_the_preset_goes_as_big_sleep_
     check(big_sleep, " in fp64", *found, 1e-5)
 
 
+@pytest.mark.slow
 def test_in_single_precision_it_does_but_for_the_machines_rounding(big_sleep, parts, monkeypatch):
     # 1e-5 where the numbers were recorded, 4e-4 on another processor: Adam's steps are as long where a gradient is all rounding.
     check(big_sleep, "", *steps(*parts, monkeypatch), 2e-3)

@@ -169,6 +169,7 @@ def test_interrupted_it_exits_with_130_and_goes_on_from_there(bigsleep):
     assert pictures(work(bigsleep)) == sorted(printed + rest) == sorted(f"a_cat_{i}.png" for i in range(8))
 
 
+@pytest.mark.slow
 def test_shards_share_a_folder(bigsleep):
     file = write_list(bigsleep, *(f"a cat {i}" for i in range(5)))
     both = [start(bigsleep, file, *QUICK, "-q", "--threads", "1", "--shard", f"{number}/2") for number in (1, 2)]

@@ -62,6 +62,7 @@ def test_pictures_are_made_again_to_the_byte(bigsleep):
         assert same(work(bigsleep), before, after), before
 
 
+@pytest.mark.slow
 def test_options_go_before_a_pictures_own(bigsleep):
     made(bigsleep, "a red heart", *QUICK, "--seed", "1", "-o", "a.png")
     record = json.loads(made(bigsleep, "redo", "a.png", "--seed", "2", "--steps", "3", "--json", "--quiet")[0])
@@ -71,6 +72,7 @@ def test_options_go_before_a_pictures_own(bigsleep):
     assert read_recipe(work(bigsleep) / timed[0])["settings"]["steps"] is None
 
 
+@pytest.mark.slow
 def test_seeds_are_looked_at_and_the_pleasing_ones_go_on_towards_other_words(bigsleep):
     seeds = made(bigsleep, "a heart", *QUICK, "--variations", "3", "--seed", "1")
     assert made(bigsleep, "sheet", *seeds, "-o", "sheet.png") == ["sheet.png"]

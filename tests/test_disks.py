@@ -48,7 +48,7 @@ def until(process: subprocess.Popen, words: str) -> None:
 
 
 def test_a_picture_that_somebody_deletes_meanwhile_is_there_again_at_the_end(bigsleep):
-    process = started(bigsleep, "a cat", "--steps", "20")
+    process = started(bigsleep, "a cat", "--steps", "8")
     until(process, "score")
     (bigsleep.keywords["cwd"] / "out/a_cat.png").unlink()
     stdout, _ = process.communicate(timeout=60)
@@ -70,7 +70,7 @@ def test_a_folder_that_is_away_for_a_while_costs_nothing(bigsleep):
 
 
 def test_a_folder_that_never_comes_back_ends_it_in_one_line(bigsleep):
-    process = started(bigsleep, "a cat", "--steps", "12", "-q")
+    process = started(bigsleep, "a cat", "--steps", "8", "-q")
     out = bigsleep.keywords["cwd"] / "out"
     while not (out / "a_cat.png").exists():
         time.sleep(0.01)

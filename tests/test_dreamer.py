@@ -172,10 +172,11 @@ def ends(pairs):
 def test_together_each_dream_ends_as_it_would_alone():
     models = Models.load(Settings(model="emoji", precision="fp32"))
     dreams = [
-        short(models, prompt, seed=i, steps=2 + i) for i, prompt in enumerate(["a red heart", "a banana", "an owl"])
+        short(models, prompt, seed=i, steps=2 + i, cutouts=2)
+        for i, prompt in enumerate(["a red heart", "a banana", "an owl"])
     ]
     alone = {dreaming.prompt.text: list(dreaming)[-1] for dreaming in dreams}
-    for parallel in (1, 2, 5):
+    for parallel in (2, 5):
         for prompt, snapshot in ends(together(dreams, parallel)).items():
             assert (snapshot.step, snapshot.seed) == (alone[prompt].step, alone[prompt].seed)
             assert snapshot.score == pytest.approx(alone[prompt].score, abs=2e-3)
@@ -216,7 +217,7 @@ def test_the_best_of_several_seeds_is_one_of_their_dreams_and_not_the_worst(mode
     assert recorded["seed"] == several.best.seed and recorded["best_of"] == 1
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_the_best_of_many_costs_about_two_dreams(models, count):
     made = []
 

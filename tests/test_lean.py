@@ -26,7 +26,8 @@ def run(program: str) -> str:
 
 
 def dream_without(folder, *options: str) -> dict:
-    command = [sys.executable, "-c", WITHOUT, "a cat", "--steps", "1", "-q", "-o", str(folder / "a.png"), *options]
+    short = ("--steps", "1", "--image-size", "128", "-q", "-o", str(folder / "a.png"))
+    command = [sys.executable, "-c", WITHOUT, "a cat", *short, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return read_recipe(folder / "a.png")
@@ -53,16 +54,18 @@ def test_the_class_names_are_torchvisions():
 
 def test_a_dream_imports_nothing_that_it_does_not_use():
     heavy = ("torchvision", "scipy", "setuptools", "pkg_resources", "clip", "boto3", "torch._dynamo", "sympy")
-    program = "import sys; from bigsleep import dream; dream('a cat', model='emoji', steps=1, auditions=1)"
+    program = "import sys, bigsleep; bigsleep.dream('a cat', model='emoji', image_size=128, steps=1, auditions=1)"
     assert run(f"{program}; print([name for name in {heavy} if name in sys.modules])") == "[]"
 
 
+@pytest.mark.slow
 def test_who_imports_the_packages_afterwards_gets_all_of_them():
     program = "import bigsleep.dreamer, clip, pytorch_pretrained_biggan as b"
     asked = "print(len(clip.available_models()), b.truncated_noise_sample().shape)"
     assert run(f"{program}; {asked}") == "9 (1, 128)"
 
 
+@pytest.mark.slow
 def test_who_has_imported_them_before_keeps_them():
     assert (
         run("import clip; from bigsleep.models.perceptor import clip_model; print(clip_model is clip.model)") == "True"

@@ -112,6 +112,7 @@ def work(bigsleep):
     return bigsleep.keywords["cwd"]
 
 
+@pytest.mark.slow
 def test_the_commands_make_films(bigsleep):
     for words, *film in (("a red heart", "--video", "growth.gif", "--seconds", "1", "--fps", "5"), ("a house",)):
         done = bigsleep(words, *DREAM, *film)

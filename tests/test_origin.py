@@ -109,7 +109,7 @@ def test_a_scene_of_several_layers_is_made_again_and_gone_on_with(models):
 
 
 def test_a_picture_that_lost_its_state_is_found_again_in_the_generator(models, heart, monkeypatch):
-    monkeypatch.setattr(find, "STEPS", 60)
+    monkeypatch.setattr(find, "STEPS", 30)
     bare = Picture(heart.image)
     dreaming = Dream("a heart", models=models, start=bare, **{**QUICK, "steps": 0})
     (shot,) = dreaming
@@ -258,13 +258,13 @@ def test_the_recipe_is_json_of_plain_values(heart):
 
 def test_pictures_of_dreams_that_shared_their_steps_are_made_again_to_the_byte(models):
     dreams = [
-        Dream(words, models=models, **{**QUICK, "seed": n})
+        Dream(words, models=models, **{**QUICK, "seed": n, "steps": 3})
         for n, words in enumerate(("a cat", "a dog", "a sun", "a tree", "a car"))
     ]
     assert not any(isinstance(outcome, Exception) for _, outcome in together(dreams, parallel=4))
     for dreaming in dreams:
         picture = reread(dreaming.picture(dreaming.best))
-        assert picture.recipe.get("company", [[6, 1, 0]])[0][1] in (4, 1)
+        assert picture.recipe.get("company", [[3, 1, 0]])[0][1] in (4, 1)
         assert followed(models, again(picture, "a.png"))[0] == picture.png(), dreaming.prompt.text
 
 

@@ -13,7 +13,7 @@ import pytest
 from bigsleep.terminal import Show
 
 pytest.importorskip("chafa", reason="Chafa is not installed")
-QUICK = ("a cat", "--model", "emoji", "--cutouts", "2", "--steps", "2", "--save-every", "1", "--auditions", "1", "--layers", "1")  # fmt: skip
+QUICK = ("a cat", "--model", "emoji", "--image-size", "128", "--cutouts", "2", "--steps", "2", "--save-every", "1", "--auditions", "1", "--layers", "1")  # fmt: skip
 SHOW = """
 import io; from PIL import Image; from bigsleep.preview import Preview
 preview = Preview()

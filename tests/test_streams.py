@@ -104,7 +104,7 @@ def test_when_its_terminal_goes_away_it_ends_with_its_work_saved(bigsleep):
 
 
 def test_under_nohup_it_outlives_its_terminal(bigsleep):
-    command = ["nohup", sys.executable, "-m", "bigsleep", "a cat", *QUICK, "--steps", "30"]
+    command = ["nohup", sys.executable, "-m", "bigsleep", "a cat", *QUICK, "--steps", "8"]
     process = subprocess.Popen(command, cwd=bigsleep.keywords["cwd"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)  # fmt: skip
     while "score" not in process.stderr.readline():
