@@ -78,17 +78,8 @@ def tested() -> dict[str, Tried]:
     files = sorted({f"tests/{name}.py" for names, *_ in TESTED.values() for name in names.split()})
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        options = [
-            "-q",
-            "-n",
-            str(LANES),
-            "--dist",
-            "worksteal",
-            "-p",
-            "no:cacheprovider",
-            "--hypothesis-show-statistics",
-            f"--junitxml={report}",
-        ]
+        said = f"-q -n {LANES} --dist worksteal -p no:cacheprovider --hypothesis-show-statistics"
+        options = [*said.split(), f"--junitxml={report}"]
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], capture_output=True, text=True)
         if not report.exists():
             raise click.ClickException(f"the tests did not run: {(done.stdout + done.stderr)[-500:]}")
