@@ -10,7 +10,6 @@ import functools
 import io
 import json
 import os
-import resource
 import struct
 import tempfile
 import time
@@ -27,6 +26,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from benchmarks.memory import peak_memory
 from bigsleep import Dream, Models, Settings
 from bigsleep.batch import models_key
 from bigsleep.commands import main
@@ -267,7 +267,7 @@ def mutations(count: int, number: int) -> None:
 
         attempt()
         os.chdir("/")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     for line in wrong[:20]:
         print(line)
     for end, times in sorted(ends.items()):

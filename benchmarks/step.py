@@ -13,7 +13,6 @@ and RN50x4 together beside those under each alone.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+
+from benchmarks.memory import peak_memory
 
 CASES = ["512/16", "512/64", "512/128", "256/32"]
 STEPS = 2  # timed, after one that is not
@@ -144,7 +145,7 @@ def work(kind: str, size: int, cutouts: int) -> dict[str, float]:
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
-    return {"seconds": min(times), "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": min(times), "memory": peak_memory() / 2**20}
 
 
 def step_flops(size: int, cutouts: int) -> int:

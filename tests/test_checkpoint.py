@@ -177,20 +177,21 @@ CLIPS = {
 
 # Reads each file in a process of its own, whose memory is measured from when all is imported.
 READER = """
-import resource, sys
+import sys
 from pathlib import Path
+from benchmarks.memory import peak_memory
 from bigsleep.errors import BigsleepError
 from bigsleep.models.checkpoint import read_state
 from bigsleep.models.perceptor import Perceptor
 for name in sys.argv[1:]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     try:
         state = read_state(Path(name))
         Perceptor(state, name)
         print("read", name)
     except BigsleepError as error:
         lines = len(str(error).splitlines())
-        print("refused", lines, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, name)
+        print("refused", lines, (peak_memory() - before) // 2**20, name)
 """
 
 
@@ -200,7 +201,10 @@ def test_a_file_that_unpacks_to_much_more_than_it_is_is_refused_before_it_takes_
     for name, make in CLIPS.items():
         save_file(make(), tmp_path / f"clip, {name}.safetensors")
     names = sorted(path.name for path in tmp_path.iterdir())
-    done = subprocess.run([sys.executable, "-c", READER, *names], cwd=tmp_path, capture_output=True, text=True)
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", READER, *names], cwd=tmp_path, env=here, capture_output=True, text=True
+    )
     found = [line.split(" ", 3) for line in done.stdout.splitlines()]
     assert [line[-1] for line in found] == names, done.stderr
     assert all(line[:2] == ["refused", "1"] for line in found), found
