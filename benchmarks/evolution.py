@@ -28,8 +28,8 @@ from bigsleep import Dream, Models, Settings
 from bigsleep.layers import Layers, latents_of
 from bigsleep.optimizer import AUDITION_CUTOUTS
 from bigsleep.search import Search
+from bigsleep.start import BASIS, TOGETHER
 
-BASIS = 5
 CANDIDATES = 12
 SIGMA = 0.5  # that CMA-ES begins with, of noise whose deviation is 1
 HAIR = 1e-4  # the share of all classes, so that a logarithm can be taken of those that are not mixed in
@@ -44,12 +44,10 @@ class Trial:
         self.start, self.generator = models.optimizer.start, models.generator
         self.random = torch.Generator().manual_seed(1)
         self.seen = Search(self.goal, self.settings, self.random).evaluation[:AUDITION_CUTOUTS]
-        self.scored = 0
 
     def scores(self, noise: Tensor, logits: Tensor) -> Tensor:
         """Scores ``[N]`` of starts ``[N, S, Z]`` and ``[N, S, C]``."""
-        self.scored += len(noise)
-        pairs = zip(noise.split(8), logits.split(8), strict=True)
+        pairs = zip(noise.split(TOGETHER), logits.split(TOGETHER), strict=True)
         return torch.cat([self.start.audition(self.goal, self.settings, self.seen, *pair) for pair in pairs])
 
     def auditions(self, count: int) -> tuple[Tensor, Tensor]:

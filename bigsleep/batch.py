@@ -16,11 +16,11 @@ from bigsleep.errors import BigsleepError
 from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
-    from bigsleep.course import Progress, Snapshot
     from bigsleep.dreamer import Dream
     from bigsleep.loading import Models
     from bigsleep.origin import Origin
     from bigsleep.picture import Picture
+    from bigsleep.snapshot import Progress, Snapshot
 
 Reading = Callable[["Picture", str], tuple[Settings, "Origin"]]  # how to go on from a picture of some name
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bigsleep.course import Progress, Snapshot, drawn, together
+from bigsleep.course import together
 from bigsleep.errors import BigsleepError
 from bigsleep.goal import Goal
 from bigsleep.loading import Models, complete_settings
@@ -24,6 +24,7 @@ from bigsleep.plan import planned
 from bigsleep.prompt import Phrase, Prompt, parse_phrase
 from bigsleep.recipe import FORMAT, circumstances
 from bigsleep.settings import Settings
+from bigsleep.snapshot import Progress, Snapshot, drawn
 from bigsleep.state import encode, named
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bigsleep.batch import Job, Outcome, reason
 
 if TYPE_CHECKING:
-    from bigsleep.course import Progress
     from bigsleep.dreamer import Dream
+    from bigsleep.snapshot import Progress
 
 VERSION = 1  # greater where a field goes or changes its meaning; new fields may come at any time
 

@@ -20,9 +20,9 @@ from bigsleep.prompt import Prompt
 from bigsleep.settings import Settings
 
 if TYPE_CHECKING:
-    from bigsleep.course import Progress
     from bigsleep.dreamer import Dream
     from bigsleep.loading import Models
+    from bigsleep.snapshot import Progress
 
 LOADED = 2  # pairs of models that stay in memory
 REMEMBERED = 50  # dreams that are told of after their end

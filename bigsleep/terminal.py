@@ -24,9 +24,9 @@ from bigsleep.errors import BigsleepError
 from bigsleep.keep import Keeper
 
 if TYPE_CHECKING:
-    from bigsleep.course import Progress
     from bigsleep.dreamer import Dream
     from bigsleep.preview import Preview
+    from bigsleep.snapshot import Progress
 
 
 class Runner(Protocol):
